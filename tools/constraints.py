@@ -1,4 +1,4 @@
-"""Write constraints.txt: one exact version of everything, resolved for every supported Python and system (`make constraints`).
+"""Write constraints.txt, one exact version of everything, for every supported Python and system (`make constraints`).
 
 What torch brings along for NVIDIA GPUs is left out: torch itself asks for exact versions of those, system by system.
 """
