@@ -1,0 +1,21 @@
+"""Is my number normal? A lesson answers with the band that the number should fall into."""
+
+from __future__ import annotations
+
+import math
+
+
+def expect(what: str, value: float, low: float, high: float) -> None:
+    """Print `value` beside the band low…high in which it should lie; raise AssertionError where it does not.
+
+    `what` says what was measured, with its unit. Bands are wide enough for every device and precision of the course.
+    """
+    value = float(value)
+    if not low <= high:
+        raise ValueError(f"low must not exceed high, got {low} and {high}")
+    if math.isnan(value) or not low <= value <= high:
+        raise AssertionError(
+            f"{what} is {value:.4g}, outside the expected {low:g} … {high:g}. If you changed the cell, that may be "
+            "what you wanted to see; if not, restart the kernel and run all cells."
+        )
+    print(f"{what}: {value:.4g} (expected {low:g} … {high:g})")

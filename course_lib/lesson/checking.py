@@ -1,0 +1,167 @@
+"""How an answer is judged: attempted at all? right arguments? right shape? right values? which usual mistake?"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import copy
+import inspect
+import io
+import textwrap
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from course_lib.lesson.exercise import Exercise, Mistake, Verdict
+
+Outcome = tuple[Tensor, ...]
+
+
+class _Wrong(Exception):
+    """Says in one sentence what is wrong with an answer."""
+
+
+def check(task: Exercise, attempt: Callable, seed: int) -> Verdict:
+    """Judge `attempt`; see `course_lib.lesson.exercise.check`."""
+    from course_lib.lesson.exercise import Verdict
+
+    if not attempted(attempt):
+        message = f'not attempted yet. Replace the `...`; hint("{task.id}") helps. The lesson goes on with ours.'
+        return Verdict("not attempted", message)
+    generator = torch.Generator().manual_seed(seed)
+    draws = [task.draw(generator) for _ in range(task.draws)]
+    expected = [outcome(task.independent(*args)) for args in draws]
+    try:
+        _check_signature(task, attempt)
+        found = [_call(attempt, args, show_prints=k == 0) for k, args in enumerate(draws)]
+        for right, given in zip(expected, found, strict=True):
+            _check_shape(right, given)
+        worst = _first_difference(task, expected, found)
+        if worst is not None:
+            mistake = _recognise(task, draws, found)
+            if mistake is not None:
+                return Verdict("wrong", f"{mistake.message} {_REST}", mistake.name)
+            if not _same(task, found[0], _call(attempt, draws[0])):
+                raise _Wrong("gives different values for the same arguments: use the noise it is handed, draw none.")
+            raise _Wrong(worst)
+        for rule in task.properties:
+            complaint = rule(attempt, generator)
+            if complaint:
+                raise _Wrong(complaint)
+    except _Wrong as wrong:
+        return Verdict("wrong", f"{wrong} {_REST}")
+    except Exception as error:  # an answer may do anything; a property is the library's own code calling it
+        return Verdict("wrong", f"{_where(error, attempt)} {_REST}")
+    rules = f" and {len(task.properties)} properties" if task.properties else ""
+    return Verdict("passed", f"passed, on {task.draws} random draws{rules}.")
+
+
+_REST = "The lesson goes on with ours; yours is on `.attempt`."
+
+
+def attempted(function: Callable) -> bool:
+    """False for a body of `...` or `pass`, with or without a docstring."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):
+        return True
+    body = next(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.Lambda)).body
+    if not isinstance(body, list):
+        return True
+    rest = [node for node in body if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))]
+    return any(not isinstance(node, ast.Pass) for node in rest)
+
+
+def outcome(value: object) -> Outcome:
+    """Whatever an answer returned, as a tuple of tensors. Raises _Wrong where that makes no sense."""
+    if value is None:
+        raise _Wrong("returns nothing: is the `return` missing?")
+    if value is ...:
+        raise _Wrong("returns `...`: put your formula in its place.")
+    parts = value if isinstance(value, tuple | list) else (value,)
+    try:
+        return tuple(part if isinstance(part, Tensor) else torch.as_tensor(part) for part in parts)
+    except (TypeError, ValueError, RuntimeError):
+        raise _Wrong(f"returns a {type(value).__name__}: a tensor is wanted.") from None
+
+
+def _check_signature(task: Exercise, attempt: Callable) -> None:
+    wanted = list(inspect.signature(task.reference).parameters)
+    given = list(inspect.signature(attempt).parameters)
+    if given != wanted:
+        raise _Wrong(f"takes the arguments ({', '.join(given)}), but ({', '.join(wanted)}) are wanted.")
+
+
+def _call(function: Callable, args: tuple, show_prints: bool = False) -> Outcome:
+    """Call with copies of the arguments, so that a change in place is noticed and harms nobody."""
+    handed = copy.deepcopy(args)
+    prints = io.StringIO()
+    with contextlib.redirect_stdout(prints):
+        result = outcome(function(*handed))
+    if show_prints and prints.getvalue():
+        print(prints.getvalue(), end="")
+    for before, after in zip(args, handed, strict=True):
+        if isinstance(before, Tensor) and not torch.equal(before, after):
+            raise _Wrong("changes one of its arguments in place: build a new tensor instead (x * 2, not x *= 2).")
+    return result
+
+
+def _check_shape(expected: Outcome, found: Outcome) -> None:
+    if len(expected) != len(found):
+        raise _Wrong(f"returns {len(found)} values, but {len(expected)} are wanted.")
+    for right, given in zip(expected, found, strict=True):
+        if given.shape != right.shape:
+            raise _Wrong(f"returns the shape {tuple(given.shape)}, but {tuple(right.shape)} is wanted.")
+        if given.dtype in (torch.bool, torch.complex64, torch.complex128):
+            raise _Wrong(f"returns {given.dtype} values, but real numbers are wanted.")
+
+
+def _same(task: Exercise, right: Outcome, given: Outcome) -> bool:
+    return all(
+        g.shape == r.shape and torch.allclose(g.double(), r.double(), rtol=task.rtol, atol=task.atol, equal_nan=True)
+        for r, g in zip(right, given, strict=True)
+    )
+
+
+def _first_difference(task: Exercise, expected: list[Outcome], found: list[Outcome]) -> str | None:
+    for right, given in zip(expected, found, strict=True):
+        if _same(task, right, given):
+            continue
+        for r, g in zip(right, given, strict=True):
+            gap = (r.double() - g.double()).abs().nan_to_num(nan=float("inf")).flatten()
+            if len(gap) and gap.max() > task.atol:
+                k = int(gap.argmax())
+                value, wanted = float(g.flatten()[k]), float(r.flatten()[k])
+                return f"has the right shape but other values: for example {value:.5g} where {wanted:.5g} is right."
+        return "has the right shape but slightly different values."
+    return None
+
+
+def _recognise(task: Exercise, draws: list[tuple], found: list[Outcome]) -> Mistake | None:
+    """The usual mistake that gives the very same values on every draw, if there is one."""
+    for mistake in task.mistakes:
+        try:
+            if all(
+                _same(task, outcome(mistake.function(*copy.deepcopy(args))), given)
+                for args, given in zip(draws, found, strict=True)
+            ):
+                return mistake
+        except (ArithmeticError, RuntimeError, ValueError, TypeError, IndexError, _Wrong):
+            continue  # this mistake cannot be made on these draws
+    return None
+
+
+def _where(error: Exception, attempt: Callable) -> str:
+    """`stopped with ZeroDivisionError: … in line 3 of your function`, counted from its first line."""
+    first = attempt.__code__.co_firstlineno
+    lines = [
+        frame.lineno - first + 1
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == attempt.__code__.co_filename
+    ]
+    place = f" in line {lines[-1]} of the cell's function" if lines and lines[-1] > 0 else ""
+    return f"stopped with {type(error).__name__}: {error}{place}."

@@ -1,0 +1,8 @@
+"""Pictures for the lessons: image grids, strips through time, GIFs and curves, each with alternative text."""
+
+from course_lib.show.animation import Animation, gif
+from course_lib.show.figure import COLORS, CourseFigure, curves, subplots
+from course_lib.show.images import grid, strip
+from course_lib.show.tiles import tile
+
+__all__ = ["COLORS", "Animation", "CourseFigure", "curves", "gif", "grid", "strip", "subplots", "tile"]
