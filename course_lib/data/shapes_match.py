@@ -1,0 +1,71 @@
+"""Template matching: which shape, size and place explain the evidence for one object best.
+
+Fitting `evidence ≈ strength · template` by least squares, with weights 0 where the other object may hide this one,
+leaves `sum(w e²) − (sum(w e t))² / sum(w t²)`; so the best template is the one with the largest
+`sum(w e t) / sqrt(sum(w t²))`, a matrix product over a bank of drawn templates. First a coarse bank, whole pixels
+apart, around the middle of the object's pixels; then a fine one around the best of these.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from course_lib.data.shapes_render import coverage, signed_distance
+from course_lib.data.shapes_scene import SHAPES
+
+LEAST_SEEN = 0.45  # a template of which less is visible explains nothing: anything may hide behind an object
+
+
+@cache
+def _bank(reach: int, shift: float, step: float, radii: tuple[float, ...]) -> tuple[Tensor, ...]:
+    """Templates in a window of 2·reach + 1 pixels: parameters (k 4: shape, dx, dy, radius), coverage (k, pixels)."""
+    shifts = torch.arange(-shift, shift + step / 2, step)
+    grid = torch.cartesian_prod(torch.arange(float(len(SHAPES))), shifts, shifts, torch.tensor(radii))
+    shape, dx, dy, radius = grid.T
+    templates = coverage(signed_distance(shape.long(), dx + reach, dy + reach, radius, side=2 * reach + 1)).flatten(1)
+    return grid, templates, templates.square(), templates.sum(1)
+
+
+def _windows(maps: Tensor, column: Tensor, row: Tensor, reach: int) -> Tensor:
+    """Cut a window around (column, row) from each map (m side side) -> (m, pixels); outside the map is 0."""
+    padded = torch.nn.functional.pad(maps, (reach,) * 4)
+    width = padded.shape[-1]
+    span = torch.arange(2 * reach + 1)
+    index = (row[:, None] + span)[:, :, None] * width + (column[:, None] + span)[:, None, :]
+    return padded.flatten(1).gather(1, index.flatten(1))
+
+
+def _best(evidence: Tensor, weight: Tensor, column: Tensor, row: Tensor, reach: int, bank: tuple) -> tuple[Tensor, ...]:
+    grid, templates, squares, areas = bank
+    e = _windows(evidence * weight, column, row, reach)
+    # Outside the picture nothing can be hidden, so the weight there is 1: cut 1 − weight, whose padding is 0.
+    w = 1 - _windows(1 - weight, column, row, reach)
+    product, energy = e @ templates.T, w @ squares.T
+    merit = product / (energy + 0.5).sqrt()
+    merit[w @ templates.T < LEAST_SEEN * areas] = -1.0
+    best = merit.argmax(1)
+    strength = product.gather(1, best[:, None])[:, 0] / energy.gather(1, best[:, None])[:, 0].clamp(min=0.5)
+    shape, dx, dy, radius = grid[best].T
+    return shape.long(), column + dx, row + dy, radius, strength
+
+
+def match(
+    evidence: Float[Tensor, "m side side"], weight: Float[Tensor, "m side side"], mask: Bool[Tensor, "m side side"]
+) -> tuple[Int[Tensor, " m"], Float[Tensor, " m"], Float[Tensor, " m"], Float[Tensor, " m"], Float[Tensor, " m"]]:
+    """Shape index, centre x and y, radius (pixels) and strength of the template that explains each object best.
+
+    `evidence` is the share of each pixel that has the object's color, `weight` 0 where it says nothing, `mask`
+    the pixels that surely belong to the object (at least one).
+    """
+    line = torch.arange(float(mask.shape[-1]))
+    pixels = mask.sum((1, 2)).clamp(min=1)
+    column = ((mask.sum(1) * line).sum(1) / pixels).round().long()
+    row = ((mask.sum(2) * line).sum(1) / pixels).round().long()
+    _, x, y, _, _ = _best(evidence, weight, column, row, 13, _bank(13, 4, 1, (4.0, 5.0, 6.6)))
+    column, row = x.round().long(), y.round().long()
+    radii = tuple(3.4 + 0.3 * i for i in range(15))
+    return _best(evidence, weight, column, row, 10, _bank(10, 1, 0.5, radii))
