@@ -48,7 +48,9 @@ def _folder(folder: Path | str | None) -> Path:
 
 def _checked_name(name: str) -> str:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ValueError(f"name={name!r} will not do; use lower-case letters, digits, '_' and '-', such as 'ddpm_shapes'")
+        raise ValueError(
+            f"name={name!r} will not do; use lower-case letters, digits, '_' and '-', such as 'ddpm_shapes'"
+        )
     return name
 
 
@@ -77,7 +79,9 @@ def _checked_card(card: Mapping[str, Any]) -> dict[str, Any]:
     try:
         json.dumps(card, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"card cannot be written as JSON ({error}); use plain numbers, strings, lists and dicts") from None
+        raise ValueError(
+            f"card cannot be written as JSON ({error}); use plain numbers, strings, lists and dicts"
+        ) from None
     return dict(card)
 
 
@@ -89,7 +93,7 @@ def _stored(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     narrowed = result.to(dtype)
     if not torch.equal(torch.isfinite(narrowed), torch.isfinite(result)):
         raise ValueError(
-            f"tensors[{name!r}] reaches {result.abs().max().item():.3g}, which {dtype} cannot hold; save with dtype=None"
+            f"tensors[{name!r}] reaches {result.abs().max().item():.3g}, too much for {dtype}; save with dtype=None"
         )
     return narrowed
 

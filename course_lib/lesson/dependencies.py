@@ -46,7 +46,7 @@ def _numbers(version: str) -> list[int]:
     return [int(part) for part in re.match(r"[0-9]+(\.[0-9]+)*", version)[0].split(".")]
 
 
-def _survey() -> tuple[dict[str, str], list[str]]:
+def survey() -> tuple[dict[str, str], list[str]]:
     """The requirements that are not installed, and one line for each that is older than the course was tested with."""
     missing, old = {}, []
     for name, wanted in requirements().items():
@@ -83,7 +83,7 @@ def ensure() -> None:
 
     Raises ImportError, naming what is missing and the remedy, when it may not or cannot install it.
     """
-    missing, old = _survey()
+    missing, old = survey()
     for line in old:
         print(f"note: {line}; it is left as it is")
     if not missing:
