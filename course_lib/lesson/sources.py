@@ -6,6 +6,7 @@ import ast
 import builtins
 import inspect
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from types import ModuleType
 
@@ -15,16 +16,21 @@ def runnable(function: Callable, decorator: str = "") -> str:
     source = inspect.getsource(function)
     scope = function.__globals__
     used = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
-    names = sorted(name for name in used if name in scope and not hasattr(builtins, name) and name != function.__name__)
-    lines = sorted({_import_line(name, scope[name], function.__module__) for name in names})
-    head = "\n".join(lines) + "\n\n\n" if lines else ""
+    modules, names = [], defaultdict(list)
+    for name in sorted(used):
+        if name not in scope or hasattr(builtins, name) or name == function.__name__:
+            continue
+        value = scope[name]
+        if isinstance(value, ModuleType):
+            modules.append(f"import {value.__name__}" + (f" as {name}" if value.__name__ != name else ""))
+        else:
+            names[_home(name, value, function.__module__)].append(name)
+    imports = modules + [f"from {home} import {', '.join(group)}" for home, group in sorted(names.items())]
+    head = "\n".join(imports) + "\n\n\n" if imports else ""
     return head + (decorator + "\n" if decorator else "") + source.rstrip()
 
 
-def _import_line(name: str, value: object, module: str) -> str:
-    if isinstance(value, ModuleType):
-        return f"import {value.__name__}" if value.__name__ == name else f"import {value.__name__} as {name}"
-    home = getattr(value, "__module__", None)  # where it was defined, if it can be had from there under this name
-    if home is None or getattr(sys.modules.get(home), name, None) is not value:
-        home = module
-    return f"from {home} import {name}"
+def _home(name: str, value: object, module: str) -> str:
+    """The module that `value` was defined in, if it can be had from there under `name`; else the one that uses it."""
+    home = getattr(value, "__module__", None)
+    return home if home and getattr(sys.modules.get(home), name, None) is value else module

@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 
 from course_lib import runtime
+from course_lib.lesson.tasks import catalogue
 
 
 class DamagedProgress(ValueError):
@@ -48,8 +49,6 @@ def record(exercise_id: str) -> None:
 
 def progress() -> None:
     """Print, lesson by lesson, which exercises are passed and which are still open."""
-    from course_lib.lesson.exercise import catalogue
-
     try:
         done = passed()
     except DamagedProgress as error:
