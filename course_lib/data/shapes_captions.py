@@ -49,7 +49,8 @@ TWO_OBJECT_WORDINGS = (
 
 def _pattern(wording: str) -> re.Pattern[str]:
     def words(name: str) -> str:
-        return rf"(?P<{name}size>{'|'.join(SIZES)}) (?P<{name}color>{'|'.join(COLORS)}) (?P<{name}shape>{'|'.join(SHAPES)})"
+        parts = {"size": SIZES, "color": COLORS, "shape": SHAPES}
+        return " ".join(f"(?P<{name}{part}>{'|'.join(allowed)})" for part, allowed in parts.items())
 
     fields = {
         "a": words("a"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 

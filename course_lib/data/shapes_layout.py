@@ -11,7 +11,7 @@ from course_lib.data.shapes_render import visible_share
 from course_lib.data.shapes_scene import COLORS, SHAPES, SIZES, Scene
 
 RADIUS = {"small": (3.8, 4.6), "large": (6.2, 7.0)}  # pixels, half the width of the box around a shape
-LEAST_VISIBLE = 0.62  # share of the object behind that must stay visible (0.6 is promised)
+LEAST_VISIBLE = 0.7  # share of the object behind that must stay visible (0.6 is promised)
 BACKGROUND = (-1.0, -0.8)  # a dark grey
 BRIGHTNESS = (0.88, 1.0)  # 1 is the palette's color, 0 the background
 

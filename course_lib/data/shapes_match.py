@@ -3,7 +3,7 @@
 Fitting `evidence ≈ strength · template` by least squares, with weights 0 where the other object may hide this one,
 leaves `sum(w e²) − (sum(w e t))² / sum(w t²)`; so the best template is the one with the largest
 `sum(w e t) / sqrt(sum(w t²))`, a matrix product over a bank of drawn templates. First a coarse bank, whole pixels
-apart, around the middle of the object's pixels; then a fine one around the best of these.
+apart, around the middle of the object's pixels; then finer ones around the best so far.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from course_lib.data.shapes_render import coverage, signed_distance
 from course_lib.data.shapes_scene import SHAPES
 
 LEAST_SEEN = 0.45  # a template of which less is visible explains nothing: anything may hide behind an object
+HIDING_COST = 0.1
 
 
 @cache
@@ -46,11 +47,23 @@ def _best(evidence: Tensor, weight: Tensor, column: Tensor, row: Tensor, reach: 
     w = 1 - _windows(1 - weight, column, row, reach)
     product, energy = e @ templates.T, w @ squares.T
     merit = product / (energy + 0.5).sqrt()
-    merit[w @ templates.T < LEAST_SEEN * areas] = -1.0
+    seen = w @ templates.T / areas
+    # Of two templates that explain the same pixels, the one that hides less: a small triangle, half covered, also
+    # fits the tip of a large one.
+    merit = torch.where(seen < LEAST_SEEN, -1.0, merit * (1 - HIDING_COST * (1 - seen)))
     best = merit.argmax(1)
     strength = product.gather(1, best[:, None])[:, 0] / energy.gather(1, best[:, None])[:, 0].clamp(min=0.5)
     shape, dx, dy, radius = grid[best].T
     return shape.long(), column + dx, row + dy, radius, strength
+
+
+def _stages() -> tuple[tuple[int, tuple], ...]:
+    """Banks from coarse to fine, each with the reach of its window: shifts, their step, and radii in pixels."""
+    return (
+        (13, _bank(13, 4, 1, (4.0, 5.0, 6.6))),
+        (11, _bank(11, 1.5, 0.5, (3.6, 4.2, 4.8, 5.6, 6.4, 7.0))),
+        (9, _bank(9, 0.75, 0.25, tuple(3.6 + 0.25 * i for i in range(15)))),
+    )
 
 
 def match(
@@ -65,7 +78,7 @@ def match(
     pixels = mask.sum((1, 2)).clamp(min=1)
     column = ((mask.sum(1) * line).sum(1) / pixels).round().long()
     row = ((mask.sum(2) * line).sum(1) / pixels).round().long()
-    _, x, y, _, _ = _best(evidence, weight, column, row, 13, _bank(13, 4, 1, (4.0, 5.0, 6.6)))
-    column, row = x.round().long(), y.round().long()
-    radii = tuple(3.4 + 0.3 * i for i in range(15))
-    return _best(evidence, weight, column, row, 10, _bank(10, 1, 0.5, radii))
+    for reach, bank in _stages():
+        shape, x, y, radius, strength = _best(evidence, weight, column, row, reach, bank)
+        column, row = x.round().long(), y.round().long()
+    return shape, x, y, radius, strength

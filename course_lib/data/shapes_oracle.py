@@ -51,7 +51,7 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """Which words of its prompt each of n pictures obeys. Column 1 is the prompt's second object, False if it has none."""
+    """Which words of its prompt each of n pictures obeys. Column 1 is its second object, False if there is none."""
 
     asked: Bool[Tensor, "n 2"]  # does the prompt ask for a first, a second object?
     shape: Bool[Tensor, "n 2"]
