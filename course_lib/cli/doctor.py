@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -163,7 +164,7 @@ def _kernel() -> Finding:
     except ImportError as error:
         return Finding("stop", f"{error}; {REINSTALL}")
     lines: list[str] = []
-    manager, client = start_new_kernel(kernel_name="python3", startup_timeout=60)
+    manager, client = start_new_kernel(kernel_name="python3", startup_timeout=60, stderr=subprocess.DEVNULL)
     try:
         client.execute_interactive(
             "import sys, course_lib; print(sys.prefix)",

@@ -1,0 +1,25 @@
+"""The twenty-one lessons in order: title and promise. A lesson that exists speaks for itself, through its card."""
+
+PLAN = (
+    ("Start here", "Look around, check your machine, draw a first picture"),
+    ("Bayes and Markov chains", "Turn evidence into beliefs, and follow a chain to where it forgets its start"),
+    ("Gaussians and moments", "Add, condition and multiply bell curves, in one dimension and in many"),
+    ("KL divergence", "Measure how far one distribution is from another, in nats"),
+    ("Coordinate descent", "Improve one block of unknowns at a time, and see when that is enough"),
+    ("Forward noising", "Dissolve images into noise step by step, and in one shot"),
+    ("The bound and the posterior", "Derive what a diffusion model is trained on"),
+    ("U-Net (2015)", "Build the network that segments, layer by layer"),
+    ("The DDPM U-Net", "Turn the U-Net into one that predicts noise"),
+    ("Train and sample DDPM", "Train a diffusion model and draw from it"),
+    ("DDIM and fast samplers", "Draw in tens of steps instead of a thousand"),
+    ("GAN", "Let two networks play against each other"),
+    ("VAE", "Learn a code for images, and draw from it"),
+    ("CLIP", "Put images and their captions into one space"),
+    ("Measuring images", "FID, CLIP score, and how both mislead"),
+    ("Guidance and cross-attention", "Make the model draw what the text asks for"),
+    ("The unCLIP prior", "Turn a caption into an image embedding"),
+    ("The unCLIP decoder", "Turn an image embedding into an image"),
+    ("Latent diffusion", "Run diffusion in the code of an autoencoder, as Stable Diffusion does"),
+    ("ControlNet", "Steer a finished model with edges, depth or poses"),
+    ("Where next", "What to read, build and question now"),
+)
