@@ -80,5 +80,6 @@ def match(
     row = ((mask.sum(2) * line).sum(1) / pixels).round().long()
     for reach, bank in _stages():
         shape, x, y, radius, strength = _best(evidence, weight, column, row, reach, bank)
-        column, row = x.round().long(), y.round().long()
+        # What is no scene may pull the best place out of the picture; the next window must still lie around a pixel.
+        column, row = (c.round().long().clamp(0, mask.shape[-1] - 1) for c in (x, y))
     return shape, x, y, radius, strength
