@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-NO_NETWORK = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
+NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
 
 
 def run(*command: str | Path, check: bool = True, **options) -> subprocess.CompletedProcess[str]:
-    """Run a command without network and with its output caught; a failure shows that output."""
-    env = {**os.environ, **NO_NETWORK, "PIP_NO_INDEX": "1", **options.pop("env", {})}
+    """Run a command without network, with no COURSE_ choice but `env`'s, its output caught; a failure shows that."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("COURSE_", "PYTHONPATH"))}
+    env = {**kept, **NO_NETWORK, "PIP_NO_INDEX": "1", **options.pop("env", {})}
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=env, **options)
     if check and done.returncode:
         pytest.fail(f"{' '.join(map(str, command))}\nended with {done.returncode}\n{done.stdout}\n{done.stderr}")

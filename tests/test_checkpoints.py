@@ -1,5 +1,6 @@
 """Checkpoints: what is saved comes back, and what is damaged is refused and left alone."""
 
+import hashlib
 import json
 
 import pytest
@@ -99,8 +100,6 @@ def test_damage_is_named_with_its_remedy_and_left_alone(tmp_path, harm):
 def test_a_file_that_is_no_safetensors_but_fits_its_card(tmp_path):
     path = checkpoints.save("tiny", tensors(), CARD, folder=tmp_path)
     path.write_bytes(b"not tensors")
-    import hashlib
-
     card = json.loads(path.with_suffix(".json").read_text())
     card["sha256"] = hashlib.sha256(b"not tensors").hexdigest()
     path.with_suffix(".json").write_text(json.dumps(card))
@@ -124,10 +123,11 @@ def test_a_save_stopped_anywhere_leaves_a_whole_pair(tmp_path, monkeypatch, stop
 
         return rename
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(runtime.os, "replace", counted(runtime.os.replace))
         patch.setattr(checkpoints.Path, "replace", counted(checkpoints.Path.replace))
-        checkpoints.save("tiny", tensors(1), {**CARD, "seed": 1}, folder=tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.save("tiny", tensors(1), {**CARD, "seed": 1}, folder=tmp_path)
     found, card = checkpoints.load("tiny", folder=tmp_path)
     assert torch.equal(found["weight"], tensors(card["seed"])["weight"].half())
     assert card["seed"] == (1 if stop_after == 2 else 0)

@@ -28,7 +28,7 @@ def test_the_installed_wheel_finds_its_assets(wheel_env, tree_copy, tmp_path):
         shipped = sorted(path.relative_to(top).as_posix() for path in top.rglob("*") if path.is_file())
         assert found[name] == shipped
     cards = sorted(path.stem for path in (tree_copy / "assets" / "checkpoints").glob("*.json"))
-    assert found["checkpoints"] == {name: "None" for name in cards}
+    assert found["checkpoints"] == dict.fromkeys(cards, "None")
 
 
 def test_doctor_is_content_in_an_empty_folder(wheel_env, tmp_path):
