@@ -27,7 +27,9 @@ SOLID = 0.45  # a pixel belongs to an object when at least this share of it has 
 FEWEST_PIXELS = 7  # the smallest visible object (a small star, partly hidden) has about 11
 SIZE_BORDER = 5.4  # radius in pixels: small is at most 4.6, large at least 6.2
 CENTER_BORDER = 4.2  # pixels from the middle: "center" stays within 2, "left" and its like are at least 6.5 away
-UNEXPLAINED = 0.15  # largest share of an object's signal that its drawing may leave unexplained
+UNEXPLAINED = (
+    0.12  # largest share of an object's signal that its drawing may leave unexplained; a soft blob leaves 0.135
+)
 STRAY = 0.12  # largest mean squared error in any 5×5 patch, beyond the noise
 NOISE_VARIANCE = 0.03  # more noise than this (std 0.17) and the picture counts as unreadable
 STRENGTH = (0.6, 1.3)  # brightness of an object relative to the palette
