@@ -30,7 +30,8 @@ GARMENTS = (
     "a bag",
     "an ankle boot",
 )
-DIGITS = tuple(f"the digit {word}" for word in "zero one two three four five six seven eight nine".split())
+_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+DIGITS = tuple(f"the digit {word}" for word in _NUMBERS)
 WORDINGS = ("{it}", "a photo of {it}", "a picture of {it}", "a small grey image of {it}", "{it} on a black background")
 
 
@@ -74,7 +75,7 @@ class ImageSet:
         return index.to(self.device)
 
     def images(self, index: slice | Tensor | None = None) -> Float[Tensor, "m 1 side side"]:
-        """Pictures as float32 in [-1, 1], on the set's device. `index`: a slice, a 1-D int or bool tensor, None = all."""
+        """Pictures as float32 in [-1, 1], on its device. `index`: a slice, a 1-D int or bool tensor, None = all."""
         return from_uint8(self.pixels[self._index(index)])
 
     def captions(

@@ -40,8 +40,8 @@ ONE_OBJECT_WORDINGS = (
 )
 TWO_OBJECT_WORDINGS = (
     "a {a} {rel} a {b}",
-    "there is a {a} {rel} a {b}",
-    "a {b} and, {rel} it, a {a}",
+    "the {a} {rel} the {b}",
+    "{rel} a {b}, a {a}",
     "one {a} {rel} one {b}",
     "a {a} is {rel} a {b}",
 )

@@ -47,7 +47,7 @@ class ByteTokenizer:
                 ) from None
             if len(data) > self.length - 2:
                 raise ValueError(
-                    f"texts[{i}] is too long: {len(data)} bytes, but {self.length - 2} fit beside start and end: {text!r}"
+                    f"texts[{i}] is too long: {len(data)} bytes, {self.length - 2} fit beside start and end: {text!r}"
                 )
             ids[i, : len(data) + 2] = torch.tensor([self.start, *data, self.end])
         return ids, ids != self.pad
@@ -64,7 +64,7 @@ class ByteTokenizer:
             raise TypeError(f"ids must be a tensor of whole numbers, not {kind}")
         if ids.ndim != 2:
             raise ValueError(f"ids must have the shape (texts, tokens), not {tuple(ids.shape)}")
-        if ids.numel() and not (0 <= int(ids.min()) and int(ids.max()) < self.vocabulary):
+        if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= self.vocabulary):
             raise ValueError(
                 f"ids must lie between 0 and {self.vocabulary - 1}, but reach from {int(ids.min())} to {int(ids.max())}"
             )
