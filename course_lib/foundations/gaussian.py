@@ -24,6 +24,7 @@ class Mixture:
             raise ValueError(f"weights must be positive and sum to 1, got {weights.tolist()}")
         if not (self.variances > 0).all():
             raise ValueError(f"variances must be positive, got {variances.tolist()}")
+        self.weights = self.weights / self.weights.sum()  # float32 weights miss 1 in the eighth digit
 
     @property
     def mean(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -35,11 +35,11 @@ class Animation:
 
 
 def gif(
-    states: Sequence[Float[Tensor, "n channel height width"]],
+    states: Iterable[Float[Tensor, "n channel height width"]],
     *,
     alt: str,
-    seconds: float = 3.0,
-    hold: float = 1.0,
+    seconds: float | int = 3.0,
+    hold: float | int = 1.0,
     columns: int | None = None,
     scale: int = 3,
 ) -> Animation:
@@ -49,16 +49,17 @@ def gif(
     frame alike, never stretched per image. seconds: length of one run; hold: how long the last frame stays on top
     of that. Keep it to 3×3 images and 20 frames where it is stored in a notebook.
     """
-    if len(states) == 0:
+    frames = [tile(state, columns, scale).numpy() for state in states]
+    if not frames:
         raise ValueError("states is empty: a GIF needs at least one frame")
     if not alt.strip():
         raise ValueError("alt must say in words what the animation shows")
     if seconds <= 0 or hold < 0:
         raise ValueError(f"seconds must be positive and hold not negative, got seconds={seconds}, hold={hold}")
-    frames = np.stack([tile(state, columns, scale).numpy() for state in states])
     durations = [1000 * seconds / len(frames)] * len(frames)
     durations[-1] += 1000 * hold
     buffer = io.BytesIO()
     # Pillow drops a frame that equals the one before and adds its time to it, so timing survives.
-    imageio.imwrite(buffer, frames, extension=".gif", loop=0, duration=durations)
+    timing = durations if len(frames) > 1 else durations[0]  # Pillow takes no list for a single frame
+    imageio.imwrite(buffer, np.stack(frames), extension=".gif", loop=0, duration=timing)
     return Animation(buffer.getvalue(), alt.strip())

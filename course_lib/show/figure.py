@@ -9,13 +9,16 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from torch import Tensor
 
 DPI = 100
 # Okabe & Ito's colours, told apart with every common kind of colour blindness; line styles repeat the message.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+Numbers = Sequence[float] | Sequence[int] | Tensor | np.ndarray
 LINES = ("-", "--", "-.", ":")
 
 
@@ -42,7 +45,7 @@ class CourseFigure(Figure):
         return {"image/png": self.png(), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
 
 
-def subplots(rows: int = 1, columns: int = 1, *, size: tuple[float, float] = (7.0, 3.0), alt: str, **kwargs):
+def subplots(rows: int = 1, columns: int = 1, *, size: tuple[float | int, float | int] = (7, 3), alt: str, **kwargs):
     """A CourseFigure and its axes, as `matplotlib.pyplot.subplots` would give them.
 
     size: width and height in inches (100 pixels each). Axes come without upper and right frame lines.
@@ -55,13 +58,13 @@ def subplots(rows: int = 1, columns: int = 1, *, size: tuple[float, float] = (7.
 
 
 def curves(
-    x: Sequence[float],
-    ys: dict[str, Sequence[float]],
+    x: Numbers,
+    ys: dict[str, Numbers],
     *,
     xlabel: str,
     ylabel: str,
     alt: str,
-    bands: dict[str, Sequence[float]] | None = None,
+    bands: dict[str, Numbers] | None = None,
     title: str = "",
     ax: Axes | None = None,
 ) -> CourseFigure:

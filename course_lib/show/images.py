@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -55,7 +55,7 @@ def grid(
     full_height = top + rows * (above + cell_height + GAP) - GAP
     figure = CourseFigure(figsize=(full_width / DPI, full_height / DPI), dpi=DPI, alt=alt)
 
-    def write(x: float, y: float, text: str, **style) -> None:
+    def write(x: float | int, y: float | int, text: object, **style) -> None:
         figure.text(x / full_width, 1 - y / full_height, str(text), **PRINT, **style)
 
     for c, text in enumerate(column_titles or ()):
@@ -76,7 +76,7 @@ def grid(
 
 
 def strip(
-    states: Sequence[Float[Tensor, "n channel height width"]],
+    states: Iterable[Float[Tensor, "n channel height width"]],
     labels: Sequence[str],
     *,
     alt: str,
@@ -87,9 +87,10 @@ def strip(
 
     states: x at each shown time, each (n, channel, height, width) in [-1, 1]. labels: one per state ("t = 250").
     """
+    states = list(states)
     if len(states) == 0 or len(states) != len(labels):
         raise ValueError(f"labels must have one entry per state: {len(labels)} labels for {len(states)} states")
-    images = torch.stack(list(states), dim=1).flatten(0, 1)  # image after image, each with all its states
+    images = torch.stack(states, dim=1).flatten(0, 1)  # image after image, each with all its states
     return grid(images, alt=alt, columns=len(labels), scale=scale, row_titles=row_titles, column_titles=labels)
 
 

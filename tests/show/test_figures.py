@@ -1,0 +1,73 @@
+"""Figures: alternative text, no pyplot, lines and bands where they were asked for, and the slider's still picture."""
+
+import subprocess
+import sys
+
+import matplotlib.colors
+import numpy as np
+import pytest
+from IPython.core.formatters import DisplayFormatter
+
+from course_lib import show
+
+
+def test_alt_text_is_what_a_notebook_stores():
+    figure, _ = show.subplots(alt="An empty frame")
+    data, metadata = DisplayFormatter().format(figure)
+    assert data["text/plain"] == "An empty frame"
+    assert data["image/png"][:8] == b"\x89PNG\r\n\x1a\n"
+    assert metadata["image/png"]["alt"] == "An empty frame"
+    assert repr(figure) == "An empty frame"
+
+
+def test_no_pyplot_state():
+    code = "import sys, course_lib.show as s; s.subplots(alt='x'); print('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_curves_draw_what_they_are_given():
+    figure = show.curves(
+        [0, 1, 2],
+        {"up": [0, 1, 2], "down": [2, 1, 0]},
+        xlabel="x",
+        ylabel="y",
+        alt="two",
+        bands={"up": [0.1, 0.1, 0.2]},
+    )
+    (ax,) = figure.axes
+    assert [line.get_label() for line in ax.lines] == ["up", "down"]
+    assert np.allclose(ax.lines[1].get_ydata(), [2, 1, 0])
+    assert len({line.get_linestyle() for line in ax.lines}) == 2
+    assert len({line.get_color() for line in ax.lines}) == 2
+    low = ax.collections[0].get_paths()[0].vertices[:, 1].min()
+    assert low == pytest.approx(-0.1)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("x", "y")
+
+
+def test_colors_are_distinct_in_grey_too():
+    """The first four lines differ in lightness or in line style, so a black-and-white print keeps them apart."""
+    lightness = [0.21 * r + 0.72 * g + 0.07 * b for r, g, b in map(matplotlib.colors.to_rgb, show.COLORS)]
+    assert len({round(v, 2) for v in lightness[:4]}) >= 3
+
+
+def drawing(value):
+    return show.subplots(alt=f"at {value}")[0]
+
+
+def test_slider_redraws(monkeypatch):
+    monkeypatch.delenv("COURSE_STATIC", raising=False)
+    box = show.slider(drawing, [1, 2, 3], name="t", start=2)
+    handle, picture = box.children
+    first = picture.value
+    handle.value = 3
+    assert (handle.description, handle.options) == ("t", (1, 2, 3))
+    assert picture.value[:4] == b"\x89PNG"
+    assert first[:4] == b"\x89PNG"
+
+
+def test_slider_has_a_still_picture(monkeypatch):
+    monkeypatch.setenv("COURSE_STATIC", "1")
+    assert repr(show.slider(drawing, [1, 2, 3], name="t", start=2)) == "at 2"
+    monkeypatch.delenv("COURSE_STATIC")
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    assert repr(show.slider(drawing, [1, 2, 3], name="t", start=1)) == "at 1"
