@@ -19,8 +19,9 @@ lab: $(VENV)/.course-lab  ## open the lessons in JupyterLab
 
 test: lint units lessons  ## everything that CI runs
 
-# Checks keep their own progress file: they never count as the learner's.
+# Checks keep their own progress file: they never count as the learner's. Stored notebooks show pictures, not sliders.
 units lessons test-solutions test-offline test-breaks: export COURSE_STATE := $(abspath $(VENV))/.course-state
+lessons test-solutions test-offline: export COURSE_STATIC := 1
 
 lint: $(VENV)/.course-test  ## style, and the order of the library's floors
 	$(PY) -m ruff check .

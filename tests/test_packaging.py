@@ -1,4 +1,4 @@
-"""What the course asks for: declared once, pinned, the same for pip and conda, really used; and what importing loads."""
+"""What the course asks for: declared once, pinned, the same for pip and conda, really used; what importing loads."""
 
 import ast
 import json
