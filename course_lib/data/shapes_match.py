@@ -60,7 +60,7 @@ def _best(evidence: Tensor, weight: Tensor, column: Tensor, row: Tensor, reach: 
 def _stages() -> tuple[tuple[int, tuple], ...]:
     """Banks from coarse to fine, each with the reach of its window: shifts, their step, and radii in pixels."""
     return (
-        (13, _bank(13, 4, 1, (4.0, 5.0, 6.6))),
+        (13, _bank(13, 4.0, 1.0, (4.0, 5.0, 6.6))),
         (11, _bank(11, 1.5, 0.5, (3.6, 4.2, 4.8, 5.6, 6.4, 7.0))),
         (9, _bank(9, 0.75, 0.25, tuple(3.6 + 0.25 * i for i in range(15)))),
     )
