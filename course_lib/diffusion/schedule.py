@@ -57,13 +57,14 @@ class Schedule:
         `rescale=False` keeps the two ends as they are: right for T = 1000 only.
         """
         factor = 1000 / _checked_length(T) if rescale else 1.0
-        if max(beta_start, beta_end) * factor >= 1:
+        last = max(beta_start, beta_end) * factor
+        if last >= 1:
             raise ValueError(
                 f"T={T} is too small for a linear schedule up to beta_end={beta_end}: its last beta would be "
-                f"{max(beta_start, beta_end) * factor:.3g}, and a variance share must stay below 1. Use T > {math.floor(beta_end * 1000)}, "
+                f"{last:.3g}, and a share of variance must stay below 1. Use T > {math.floor(beta_end * 1000)}, "
                 "a smaller beta_end, or Schedule.cosine(T)."
             )
-        return cls(torch.linspace(beta_start, beta_end, T, dtype=torch.float64) * factor, "linear")
+        return cls(torch.linspace(beta_start, beta_end, _checked_length(T), dtype=torch.float64) * factor, "linear")
 
     @classmethod
     def cosine(cls, T: int, s: float = 0.008) -> Schedule:

@@ -57,6 +57,6 @@ def progress() -> None:
     exercises = catalogue()
     for lesson in sorted({key.split(".")[0] for key in exercises}, key=int):
         keys = [key for key in exercises if key.split(".")[0] == lesson]
-        marks = "   ".join(f"{'✓' if key in done else '·'} {key} {exercises[key].title}" for key in keys)
+        marks = "   ".join(f"{'✓' if key in done else '·'} {key}" for key in keys)
         print(f"Lesson {int(lesson):02d}   {sum(key in done for key in keys)} of {len(keys)}   {marks}")
-    print(f"{sum(key in done for key in exercises)} of {len(exercises)} exercises passed (kept in {progress_file()})")
+    print(f"{sum(key in done for key in exercises)} of {len(exercises)} exercises passed")
