@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from course_lib.data.shapes_captions import parse_caption
-from course_lib.data.shapes_geometry import GAP, MIDDLE, SIDE
+from course_lib.data.shapes_geometry import GAP, MIDDLE, REACH, SIDE
 from course_lib.data.shapes_match import match
 from course_lib.data.shapes_render import PALETTE_TABLE, coverage, signed_distance
 from course_lib.data.shapes_scene import COLORS, POSITIONS, RELATIONS, SHAPES, SIZES, Scene
@@ -34,6 +34,7 @@ STRAY = 0.12  # largest mean squared error in any 5×5 patch, beyond the noise
 NOISE_VARIANCE = 0.03  # more noise than this (std 0.17) and the picture counts as unreadable
 STRENGTH = (0.6, 1.3)  # brightness of an object relative to the palette
 BACKGROUND = (-1.15, -0.55)  # range of the grey
+CUT_OFF = 0.5  # pixels by which an object may seem to leave the picture; drawn ones never do by more than 0.3
 GREYNESS = 0.25  # largest difference between the background's channels
 
 
@@ -181,7 +182,11 @@ def _read(images: Float[Tensor, "n 3 side side"]) -> Reading:
     strength = amount[..., None] * color_signal.gather(1, color[..., None].expand(-1, -1, 3))
     error = _synthesis_error(signal, cover, distance, strength)
     right_strength = (((amount > STRENGTH[0]) & (amount < STRENGTH[1])) | ~found).all(1)
-    clean = finite & dark & grey & found[:, 0] & right_strength & _explained(signal, cover, error, strength, found)
+    # Pixels end half a pixel beyond their centres: the picture reaches from −0.5 to 31.5.
+    out = torch.maximum((x - MIDDLE).abs(), (y - MIDDLE).abs()) + REACH * radius - SIDE / 2
+    inside = ((out < CUT_OFF) | ~found).all(1)
+    clean = finite & dark & grey & found[:, 0] & right_strength & inside
+    clean &= _explained(signal, cover, error, strength, found)
     size = (radius > SIZE_BORDER).long()
     return Reading(clean, found.sum(1), shape.long(), color, size, x, y, radius)
 
