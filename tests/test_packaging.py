@@ -13,6 +13,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+IMPORTED_AS = {"pillow": "PIL"}
 EIGHT = ["torch", "torchvision", "jupyterlab", "matplotlib", "imageio", "nbval", "einops", "tqdm"]
 
 
@@ -114,7 +115,7 @@ def test_every_other_dependency_of_the_library_is_used_too(root, project):
     used = imports_of(root / "course_lib")
     for line in project["dependencies"]:
         name = Requirement(line).name
-        assert name in used, f"{name} is declared but nothing in course_lib imports it"
+        assert IMPORTED_AS.get(name, name) in used, f"{name} is declared but nothing in course_lib imports it"
 
 
 def test_importing_the_course_loads_nothing_heavy():

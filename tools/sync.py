@@ -21,12 +21,13 @@ from lesson_plan import PLAN
 
 ROOT = Path(__file__).resolve().parent.parent
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+# Five lines, and such that `ruff format` leaves them as they are.
 SET_UP = """\
 import importlib.util, os
+
 if importlib.util.find_spec("course_lib") is None:  # Colab, Kaggle: fetch the course; torch and numpy stay as they are
     %pip install -q --no-deps {{os.environ.get("COURSE_SOURCE", "git+{address}")}}
-from course_lib.lesson import setup
-setup()"""
+importlib.import_module("course_lib.lesson").setup()"""
 
 
 @dataclass(frozen=True)
