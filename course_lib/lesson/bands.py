@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+from torch import Tensor
 
-def expect(what: str, value: float, low: float, high: float) -> None:
+
+def expect(what: str, value: float | int | Tensor, low: float | int, high: float | int) -> None:
     """Print `value` beside the band low…high in which it should lie; raise AssertionError where it does not.
 
     `what` says what was measured, with its unit. Bands are wide enough for every device and precision of the course.

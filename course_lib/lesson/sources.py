@@ -13,6 +13,7 @@ from types import ModuleType
 
 def runnable(function: Callable, decorator: str = "") -> str:
     """`function`'s source with an import for every global name it uses, and `decorator` on top of it."""
+    function = inspect.unwrap(function)
     source = inspect.getsource(function)
     scope = function.__globals__
     used = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}

@@ -76,7 +76,7 @@ def curves(
     """One line per entry of `ys` against `x`, told apart by colour and by line style.
 
     bands: half-width of a shaded band around a line (one standard deviation, say), by the same names.
-    ax: draw into these axes of an existing figure, which has its alt text, instead of a new one. Raises ValueError where lengths differ.
+    ax: draw into these axes of an existing figure, which has its own alt text. Raises ValueError where lengths differ.
     """
     x = [float(v) for v in x]
     for name, y in {**ys, **{f"bands[{k!r}]": v for k, v in (bands or {}).items()}}.items():

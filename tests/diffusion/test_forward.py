@@ -118,3 +118,13 @@ def test_on_a_gpu(dtype):
     wanted = q_sample(Schedule.linear(100), x.cpu().float(), t, noise.cpu().float())
     for steps in (t, t.cuda()):
         assert torch.allclose(q_sample(Schedule.linear(100), x, steps, noise).cpu().float(), wanted, atol=2e-2)
+
+
+def test_correlation_with_the_image_is_the_root_of_alpha_bar():
+    """For an image of variance 1, at 25, 50, 75 and 100% of the steps."""
+    schedule, n = Schedule.linear(400), 100_000
+    x_0, noise = normal(n, 1, dtype=torch.float64), normal(n, 1, seed=1, dtype=torch.float64)
+    for t in (99, 199, 299, 399):
+        x_t = q_sample(schedule, x_0, t, noise)
+        found = torch.corrcoef(torch.cat([x_0, x_t], dim=1).T)[0, 1].item()
+        assert found == pytest.approx(schedule.sqrt_alpha_bars[t].item(), abs=4 / n**0.5)

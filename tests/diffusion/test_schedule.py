@@ -189,3 +189,10 @@ def test_diffusers_has_the_same_schedule(name, options, rtol):
     assert (snr / ours.log_snr.exp() - 1).abs()[-10:].max() < rtol
     # at the first steps 1 - ᾱ in float32 has lost digits: they are diffusers', the schedule's are float64
     assert (snr / ours.log_snr.exp() - 1).abs().max() < 1e-3
+
+
+def test_offset_keeps_the_first_step_below_a_grey_level():
+    """s = 0.008 puts the first step's noise just below a grey level's width, 1/127.5; without it, far below."""
+    width = 1 / 127.5
+    assert 0.7 * width < Schedule.cosine(1000).betas[0].sqrt() < width
+    assert Schedule.cosine(1000, s=0.0).betas[0].sqrt() < 0.25 * width

@@ -11,7 +11,8 @@ from course_lib.show.tiles import default_columns
 
 
 def _draw_n(generator: torch.Generator) -> tuple[int]:
-    return (int(torch.randint(1, 200, (), generator=generator)),)
+    side, n = torch.randint(1, 15, (), generator=generator), torch.randint(1, 200, (), generator=generator)
+    return (int(side**2 if torch.rand((), generator=generator) < 0.5 else n),)  # squares are where rounding matters
 
 
 def _smallest_that_fits(n: int) -> int:

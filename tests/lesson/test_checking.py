@@ -1,0 +1,137 @@
+"""The checker itself: what it says of answers that are missing, broken, or wrong in a way nobody named."""
+
+import numpy as np
+import pytest
+import torch
+
+from course_lib.lesson.checking import attempted, check
+from course_lib.lesson.tasks import Exercise, Mistake
+
+
+def affine(x, shift):
+    """Twice x, shifted."""
+    return 2 * x + shift
+
+
+def draw(generator):
+    return torch.randn(3, 2, generator=generator), torch.randn((), generator=generator)
+
+
+TASK = Exercise(
+    id="99.1",
+    title="a test",
+    reference=affine,
+    independent=lambda x, shift: x + x + shift,
+    draw=draw,
+    mistakes=(Mistake("sign", lambda x, shift: 2 * x - shift, "has the wrong sign."),),
+    hints=("a", "b"),
+)
+
+
+def missing_a(x, shift): ...
+
+
+def missing_b(x, shift):
+    """A docstring."""
+
+
+def missing_c(x, shift):
+    pass
+
+
+def missing_d(x, shift):
+    return ...
+
+
+def missing_e(x, shift):
+    return None
+
+
+@pytest.mark.parametrize("stub", [missing_a, missing_b, missing_c, missing_d, missing_e])
+def test_a_stub_is_not_an_attempt(stub):
+    assert not attempted(stub)
+    assert check(TASK, stub).status == "not attempted"
+
+
+@pytest.mark.parametrize("answer", [lambda x, shift: 0, lambda x, shift: x, affine])
+def test_anything_else_is(answer):
+    assert attempted(answer)
+
+
+def in_place(x, shift):
+    x *= 2
+    return x + shift
+
+
+def random_answer(x, shift):
+    return 2 * x + shift + torch.randn(x.shape)
+
+
+def other_names(y, shift):
+    return 2 * y + shift
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda x, shift: (2 * x + shift)[0], r"returns the shape \(2,\), but \(3, 2\) is wanted"),
+        (lambda x, shift: (x, shift), "returns 2 values, but 1 are wanted"),
+        (lambda x, shift: print("x"), "returns nothing: is the `return` missing"),
+        (lambda x, shift: "x" + str(shift), "returns a str: a tensor is wanted"),
+        (lambda x, shift: x > shift, "torch.bool"),
+        (lambda x, shift: 2 * x + shift + 1, "right shape but other values: for example"),
+        (lambda x, shift: 2 * x * float("nan"), "right shape but other values: for example nan"),
+        (lambda x, shift: x / 0 * 0, "other values"),
+        (lambda x, shift: 1 / 0, r"stopped with ZeroDivisionError: division by zero in line \d+ of the cell"),
+        (lambda x, shift: x @ x, "stopped with RuntimeError"),
+        (lambda x, shift: undefined_name, "stopped with NameError"),
+        (in_place, "changes one of its arguments in place"),
+        (random_answer, "gives different values for the same arguments"),
+        (other_names, r"takes the arguments \(y, shift\), but \(x, shift\) are wanted"),
+        (lambda x: x, r"takes the arguments \(x\)"),
+    ],
+)
+def test_a_wrong_answer_is_explained(answer, words):
+    verdict = check(TASK, answer)
+    assert verdict.status == "wrong"
+    assert verdict.mistake is None
+    import re
+
+    assert re.search(words, verdict.message), verdict.message
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        affine,
+        lambda x, shift: (2 * x + shift).double(),
+        lambda x, shift: (2 * x + shift).numpy(),
+        lambda x, shift: np.asarray(2 * x + shift).tolist() and 2 * x + shift,
+    ],
+)
+def test_right_answers_of_any_make_pass(answer):
+    assert check(TASK, answer).status == "passed"
+
+
+def test_the_named_mistake_wins():
+    verdict = check(TASK, lambda x, shift: 2 * x - shift)
+    assert (verdict.mistake, verdict.status) == ("sign", "wrong")
+
+
+def test_properties_speak_last():
+    def rule(answer, generator):
+        return "breaks the rule." if answer(torch.zeros(1, 1), torch.zeros(())).item() == 0 else None
+
+    task = Exercise(**{**TASK.__dict__, "properties": (rule,)})
+    verdict = check(task, affine)
+    assert verdict.status == "wrong"
+    assert "breaks the rule" in verdict.message
+
+
+def test_prints_of_the_first_call_only(capsys):
+    def chatty(x, shift):
+        print("here")
+        return 2 * x + shift
+
+    assert check(TASK, chatty).status == "passed"
+    assert capsys.readouterr().out == "here\n"

@@ -1,0 +1,70 @@
+"""Every checker of the course: the right answer passes, every named mistake is called by its name, over 20 seeds."""
+
+import inspect
+
+import pytest
+import torch
+
+from course_lib.lesson.checking import check
+from course_lib.lesson.sources import runnable
+from course_lib.lesson.tasks import catalogue
+
+SEEDS = range(20)
+TASKS = list(catalogue().values())
+MISTAKES = [(task, mistake) for task in TASKS for mistake in task.mistakes]
+
+
+def with_arguments_of(task, function):
+    """`function` under the argument names that the exercise asks for, as a learner would write it."""
+    names = ", ".join(inspect.signature(task.reference).parameters)
+    scope = {"function": function}
+    exec(f"def answer({names}):\n    return function({names})", scope)
+    return scope["answer"]
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.id)
+def test_the_right_answer_passes(task):
+    for seed in SEEDS:
+        verdict = check(task, task.reference, seed)
+        assert verdict.status == "passed", verdict.message
+
+
+@pytest.mark.parametrize(("task", "mistake"), MISTAKES, ids=[f"{task.id} {mistake.name}" for task, mistake in MISTAKES])
+def test_a_usual_mistake_is_called_by_its_name(task, mistake):
+    answer = with_arguments_of(task, mistake.function)
+    for seed in SEEDS:
+        verdict = check(task, answer, seed)
+        assert verdict.status == "wrong"
+        assert verdict.mistake == mistake.name
+        assert mistake.message in verdict.message
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.id)
+def test_at_least_two_mistakes_and_hints_and_enough_draws(task):
+    assert len({mistake.name for mistake in task.mistakes}) >= 2
+    assert len(task.hints) >= 2
+    assert task.draws >= 20
+    assert task.draw(torch.Generator().manual_seed(0)) is not None
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.id)
+def test_the_independent_route_agrees_with_the_library(task):
+    """Two implementations that share no code: if they agree on many draws, the checker measures with a true rule."""
+    generator = torch.Generator().manual_seed(99)
+    for _ in range(50):
+        args = task.draw(generator)
+        ours, other = task.reference(*args), task.independent(*args)
+        ours, other = torch.as_tensor(ours).double(), torch.as_tensor(other).double()
+        assert torch.allclose(ours, other, rtol=max(task.rtol / 10, 1e-6), atol=task.atol)
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.id)
+def test_the_solution_runs_as_it_is_printed(task):
+    scope = {}
+    exec(runnable(task.reference), scope)
+    assert check(task, scope[task.reference.__name__]).status == "passed"
+
+
+def test_ids_are_in_order():
+    ids = [tuple(int(part) for part in task.id.split(".")) for task in TASKS]
+    assert ids == sorted(set(ids))

@@ -1,0 +1,54 @@
+"""tests/coverage.md tells the truth: the cells and the tests it names exist."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ROWS = [
+    [part.strip() for part in line.strip().strip("|").split("|")]
+    for line in (ROOT / "tests" / "coverage.md").read_text(encoding="utf-8").splitlines()
+    if re.match(r"\| [A-Z]\d\d ", line)
+]
+
+
+def cells_tagged(notebook, tag):
+    cells = json.loads((ROOT / "notebooks" / notebook).read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if tag in cell["metadata"].get("tags", [])]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_cell_and_test_exist(row):
+    item, _, cell, test = row
+    notebook, tag = cell.split("#")
+    assert tag == item
+    assert cells_tagged(notebook, tag)
+    path, name = test.split("::")
+    functions = [n.name for n in ast.parse((ROOT / path).read_text(encoding="utf-8")).body if hasattr(n, "name")]
+    assert name in functions
+    assert name.startswith("test_")
+
+
+def test_items_stand_once_and_every_tagged_item_has_its_row():
+    items = [row[0] for row in ROWS]
+    assert len(items) == len(set(items))
+    tagged = set()
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            tagged |= {tag for tag in cell["metadata"].get("tags", []) if re.fullmatch(r"[A-Z]\d\d", tag)}
+    assert tagged == set(items)
+
+
+def test_family_table():
+    (cell,) = cells_tagged("00_start_here.ipynb", "B01")
+    for word in ("GAN", "VAE", "flow", "diffusion", "likelihood", "random input", "steps", "how it learns"):
+        assert word in cell
+
+
+def test_applications():
+    (cell,) = cells_tagged("00_start_here.ipynb", "B06")
+    for word in ("vision", "language", "audio", "molecules", "time series", "adversarial purification"):
+        assert word in cell
