@@ -135,10 +135,11 @@ def _ready(source: Source, name: str, raw: Path, spare: Path) -> Path:
     from torchvision import datasets
 
     unpacked, archive = raw / name, raw / f"{name}.gz"
-    if not unpacked.is_file():
-        if not archive.is_file():
-            _download(source, archive)
+    if not unpacked.is_file() and not archive.is_file():
+        _download(source, archive)
+    if archive.is_file():  # also where it is unpacked already: a damaged file is named before it does harm elsewhere
         _check(archive, dict(getattr(datasets, source.folder).resources)[archive.name])
+    if not unpacked.is_file():
         try:
             _unpack(archive, unpacked)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:  # the right MD5, yet no archive: a wrong table
