@@ -1,0 +1,121 @@
+"""Plant one mistake at a time in a copy of the course; the tests must see every one (`make test-breaks`).
+
+The copy without a mistake must pass first, or nothing would be proved. Each mistake is then looked for with the tests
+that should know it best, which are part of `make test`; if those pass, with all of `make test`. Words on the command
+line choose breaks by name: `python tools/plant_breaks.py cosine snr`.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from course_lib import runtime
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Break(NamedTuple):
+    """Replace `right` (which stands in `file` exactly once) by `wrong`; `tests` should notice."""
+
+    name: str
+    file: str
+    right: str
+    wrong: str
+    tests: str = "tests/diffusion tests/equations"
+
+
+SCHEDULE, FORWARD = "course_lib/diffusion/schedule.py", "course_lib/diffusion/forward.py"
+# fmt: off
+BREAKS = (
+    Break("alphas without minus", SCHEDULE, "return 1 - self.betas", "return 1 - self.betas**2"),
+    Break("alpha_bars shifted", SCHEDULE, "self.alpha_bars[:-1]])", "self.alpha_bars[1:]])"),
+    Break("noise variance as std", SCHEDULE, "return (1 - self.alpha_bars).sqrt()", "return 1 - self.alpha_bars"),
+    Break("image weight without root", SCHEDULE, "return self.alpha_bars.sqrt()", "return self.alpha_bars"),
+    Break("log-SNR sign", SCHEDULE, "torch.log(alpha_bars) - torch", "torch.log(alpha_bars) + torch"),
+    Break("posterior variance index", SCHEDULE, "self.betas * (1 - self.alpha_bars_prev)", "self.betas * self.alphas"),
+    Break("posterior std is a variance", SCHEDULE, "self.posterior_variance.sqrt()", "self.posterior_variance"),
+    Break("posterior mean without root", SCHEDULE, "self.alphas.sqrt() * (1", "self.alphas * (1"),
+    Break("linear not rescaled", SCHEDULE, "factor = 1000 / _checked_length(T) if", "factor = 1.0 if"),
+    Break("linear reversed", SCHEDULE, "linspace(beta_start, beta_end", "linspace(beta_end, beta_start"),
+    Break("linear accepts beta of 1", SCHEDULE, "if last >= 1:", "if last > 1:", "tests/messages"),
+    Break("cosine without square", SCHEDULE, "* math.pi / 2) ** 2", "* math.pi / 2) ** 1"),
+    Break("cosine offset", SCHEDULE, "def cosine_betas(T: int, s: float = 0.008)", "def cosine_betas(T: int, s: float = 0.08)"),
+    Break("cosine cap", SCHEDULE, "LARGEST_BETA = 0.999 ", "LARGEST_BETA = 0.9999 "),
+    Break("cosine in float32", SCHEDULE, "torch.arange(T + 1, dtype=torch.float64)", "torch.arange(T + 1.0)"),
+    Break("scaled linear without root", SCHEDULE, "linspace(beta_start**0.5,", "linspace(beta_start,"),
+    Break("negative t accepted", SCHEDULE, "(t.min() < 0 or t.max()", "(t.max()", "tests/messages"),
+    Break("beta of 0 accepted", SCHEDULE, "(betas > 0) &", "(betas >= 0) &", "tests/messages"),
+    Break("end of noise not checked", SCHEDULE, "NOT_NOISE = 0.01 ", "NOT_NOISE = 0.2 "),
+    Break("step: variance as std", FORWARD, "torch.sqrt(beta) * noise", "beta * noise"),
+    Break("step: image not shrunk", FORWARD, "return torch.sqrt(1 - beta) * x_prev", "return x_prev"),
+    Break("one shot: swapped", FORWARD, "signal * x_start + noise_std * noise", "noise_std * x_start + signal * noise"),
+    Break("one shot: noise subtracted", FORWARD, "x_start + noise_std * noise", "x_start - noise_std * noise"),
+    Break("chain starts late", FORWARD, "for t in range(schedule.T):", "for t in range(1, schedule.T):"),
+    Break("unrolled weights shifted", FORWARD, "alphas[1:].flip(0)", "alphas[:-1].flip(0)"),
+    Break("path: variance as std", FORWARD, "torch.sqrt(beta).expand_as", "beta.expand_as"),
+    Break("mean: variance as std", FORWARD, "gather(1 - schedule.alpha_bars, t", "gather(schedule.noise_std, t"),
+    Break("mixture widened wrongly", "course_lib/foundations/gaussian.py", "alpha_bar * self.variances +", "self.variances +", "tests/foundations tests/equations"),
+    Break("pixels divided by 128", "course_lib/pixels.py", "/ 127.5 - 1", "/ 128 - 1", "tests/equations tests/data"),
+    Break("pixels cut, not rounded", "course_lib/pixels.py", ".round().to(torch.uint8)", ".to(torch.uint8)", "tests/equations tests/show"),
+    Break("images lost from a sheet", "course_lib/show/tiles.py", "math.ceil(math.sqrt(n))", "round(math.sqrt(n))", "tests/show tests/lesson"),
+    Break("images stretched", "course_lib/show/tiles.py", "to_uint8(images.detach().cpu())", "to_uint8(images.detach().cpu() / images.abs().max())", "tests/show"),
+    Break("checker too lenient", "course_lib/lesson/checking.py", "rtol=task.rtol, atol=task.atol", "rtol=1.0, atol=1.0", "tests/lesson"),
+    Break("wrong answers kept", "course_lib/lesson/answering.py", 'attempt if verdict.status == "passed" else', "attempt or", "tests/lesson"),
+    Break("left and right swapped", "course_lib/data/shapes_oracle.py", '"left": (u <= -CENTER_BORDER)', '"left": (u >= CENTER_BORDER)', "tests/data"),
+    Break("padding with grey", "course_lib/data/images.py", "torch.uint8 else -1)", "torch.uint8 else 0)", "tests/data"),
+    Break("damaged archive accepted", "course_lib/data/archives.py", "if found.hexdigest() != expected:", "if found.hexdigest() == expected + expected:", "tests/data"),
+    Break("reader sees no noise", "course_lib/recipes/recognition_curve.py", "(1 - alpha_bar) ** 0.5 * noise", "0 * noise", "tests/recipes"),
+)
+# fmt: on
+
+
+def copy_of_the_course(target: Path) -> None:
+    """What git tracks, and what it does not ignore, with its time stamps."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    for name in filter(None, subprocess.check_output(command, cwd=ROOT, text=True).split("\0")):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+
+
+def passes(copy: Path, *command: str) -> bool:
+    """Does this command succeed in the copy, with the copy's library in front of the installed one?"""
+    env = {**os.environ, "PYTHONPATH": str(copy), "COURSE_DATA": str(runtime.data_root()), "PYTEST_ADDOPTS": "-x"}
+    env.update(PYTHONDONTWRITEBYTECODE="1")  # two changes within a second must not meet in a cached file
+    return subprocess.run(command, cwd=copy, env=env, capture_output=True).returncode == 0
+
+
+def main(words: list[str]) -> int:
+    chosen = [b for b in BREAKS if not words or any(word.lower() in b.name.lower() for word in words)]
+    whole = ["make", "test", f"VENV={os.environ.get('VENV') or Path(sys.prefix)}"]
+    hook = "--jaxtyping-packages=course_lib,beartype.beartype"
+    missed = []
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "course"
+        copy_of_the_course(copy)
+        for path in sorted({path for b in chosen for path in b.tests.split()}):
+            if not passes(copy, sys.executable, "-m", "pytest", *([] if path == "tests/messages" else [hook]), path):
+                sys.exit(f"{path} fails without any mistake planted: mend that first")
+        for b in chosen:
+            file = copy / b.file
+            text = file.read_text(encoding="utf-8")
+            if text.count(b.right) != 1:
+                sys.exit(f"{b.name}: {b.right!r} stands {text.count(b.right)} times in {b.file}, not once")
+            file.write_text(text.replace(b.right, b.wrong), encoding="utf-8")
+            flags = [] if b.tests == "tests/messages" else [hook]
+            seen = not passes(copy, sys.executable, "-m", "pytest", *flags, *b.tests.split()) or not passes(
+                copy, *whole
+            )
+            file.write_text(text, encoding="utf-8")
+            print(f"{'seen  ' if seen else 'MISSED'} {b.name}", flush=True)
+            missed += [] if seen else [b.name]
+    print(f"{len(chosen) - len(missed)} passed, {len(missed)} failed")
+    return 1 if missed or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
