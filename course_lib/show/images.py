@@ -53,7 +53,8 @@ def grid(
     top, above, left = _lines(column_titles) * LINE, _lines(titles) * LINE, _width(row_titles)
     full_width = left + columns * (cell_width + GAP) - GAP
     full_height = top + rows * (above + cell_height + GAP) - GAP
-    figure = CourseFigure(figsize=(full_width / DPI, full_height / DPI), dpi=DPI, alt=alt)
+    inches = ((full_width + 0.001) / DPI, (full_height + 0.001) / DPI)  # matplotlib cuts 11.999… pixels down to 11
+    figure = CourseFigure(figsize=inches, dpi=DPI, alt=alt)
 
     def write(x: float | int, y: float | int, text: object, **style) -> None:
         figure.text(x / full_width, 1 - y / full_height, str(text), **PRINT, **style)
