@@ -11,7 +11,7 @@ PYTEST  := $(PY) -m pytest
 MARKS   := not peers and not slow
 NO_NET  := http_proxy=http://127.0.0.1:9 https_proxy=http://127.0.0.1:9
 
-.PHONY: lab test lint units lessons test-solutions test-offline test-breaks test-lowest test-all sync constraints clean
+.PHONY: lab test lint units lessons test-solutions test-offline test-full test-breaks test-lowest test-all sync constraints clean
 .NOTPARALLEL:
 
 lab: $(VENV)/.course-lab  ## open the lessons in JupyterLab
@@ -20,8 +20,8 @@ lab: $(VENV)/.course-lab  ## open the lessons in JupyterLab
 test: lint units lessons  ## everything that CI runs
 
 # Checks keep their own progress file: they never count as the learner's. Stored notebooks show pictures, not sliders.
-units lessons test-solutions test-offline test-breaks: export COURSE_STATE := $(abspath $(VENV))/.course-state
-lessons test-solutions test-offline: export COURSE_STATIC := 1
+units lessons test-solutions test-offline test-full test-breaks: export COURSE_STATE := $(abspath $(VENV))/.course-state
+lessons test-solutions test-offline test-full: export COURSE_STATIC := 1
 
 lint: $(VENV)/.course-test  ## style, and the order of the library's floors
 	$(PY) -m ruff check .
@@ -41,6 +41,9 @@ test-solutions: $(VENV)/.course-test  ## every notebook with its exercises solve
 test-offline: $(VENV)/.course-test  ## every notebook without network and without data
 	$(NO_NET) COURSE_DATA=$(abspath $(VENV))/.no-data $(PYTEST) --nbval-lax --nbval-current-env notebooks
 
+test-full: $(VENV)/.course-test  ## every notebook in the `full` profile, with few training steps
+	COURSE_PROFILE=full COURSE_STEPS=2 $(PYTEST) --nbval-lax --nbval-current-env notebooks
+
 test-breaks: $(VENV)/.course-test  ## plants one mistake at a time in a copy: the tests must see each
 	$(PY) tools/plant_breaks.py
 
@@ -48,7 +51,7 @@ test-lowest: $(VENV)/.course-test  ## the oldest versions that pyproject.toml al
 	$(PY) tools/install.py --lowest .venv-lowest lab test
 	$(MAKE) units lessons VENV=.venv-lowest
 
-test-all: test test-solutions test-offline test-breaks test-lowest  ## before a release
+test-all: test test-solutions test-offline test-full test-breaks test-lowest  ## before a release
 	$(MAKE) units MARKS="peers or slow"
 
 sync: $(VENV)/.course-test  ## badges, links, lesson table, navigation and environment.yml follow pyproject.toml
