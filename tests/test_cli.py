@@ -1,6 +1,8 @@
 """The `course` command: what each part prints, and that `lab` never touches a learner's work."""
 
 import json
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -113,9 +115,11 @@ def test_in_doubt_a_file_is_the_learners(shipped, mine, harm):
 
 def test_lab_opens_lesson_00_and_passes_options_on(shipped, mine, monkeypatch, capsys):
     calls = []
-    monkeypatch.setattr(lab.subprocess, "call", lambda command: calls.append(command) or 0)
+    monkeypatch.setattr(lab.subprocess, "call", lambda command, env: calls.append((command, env)) or 0)
     assert cli.main(["lab", "--folder", str(mine), "--no-browser", "--port=8899"]) == 0
-    (command,) = calls
+    ((command, env),) = calls
+    quiet = Path(env["JUPYTER_CONFIG_PATH"].split(os.pathsep)[0]) / "labconfig" / "page_config.json"
+    assert json.loads(quiet.read_text(encoding="utf-8"))["disabledExtensions"]
     assert command[1:3] == ["-m", "jupyterlab"]
     assert {"--no-browser", "--port=8899", f"--ServerApp.root_dir={mine.parent}"} <= set(command)
     assert command[-1] == str(mine / "00_start_here.ipynb")

@@ -18,8 +18,8 @@ def mode() -> tuple[str, str]:
         return "--nbval-lax", "this is not Linux, and the last digits may differ"
     if runtime.device().type != "cpu":
         return "--nbval-lax", f"the device is {runtime.device()}; COURSE_DEVICE=cpu compares strictly"
-    raw = runtime.data_root() / "FashionMNIST" / "raw"
-    if not all((raw / name).is_file() or (raw / f"{name}.gz").is_file() for name in SOURCES["fashion_mnist"].unpacked_md5):
+    raw, names = runtime.data_root() / "FashionMNIST" / "raw", SOURCES["fashion_mnist"].unpacked_md5
+    if not all((raw / name).is_file() or (raw / f"{name}.gz").is_file() for name in names):
         return "--nbval-lax", f"no Fashion-MNIST under {os.fspath(runtime.data_root())}; the lessons use shapes"
     if runtime.profile() != "quick":
         return "--nbval-lax", "COURSE_PROFILE is not quick"

@@ -18,6 +18,7 @@ from course_lib import runtime
 
 FIRST = "00_start_here.ipynb"
 RECORD = ".copied.json"
+QUIET = Path(__file__).parent / "jupyter"  # Jupyter settings that keep the "official news?" question out of the way
 
 
 def fingerprint(text: str) -> str | None:
@@ -111,4 +112,6 @@ def run(folder: str | None, *, copy_only: bool, options: list[str]) -> int:
     if hasattr(os, "geteuid") and os.geteuid() == 0 and "--allow-root" not in options:
         print("you are root (a container?): JupyterLab is started with --allow-root")
         command.append("--allow-root")
-    return subprocess.call([*command, str(mine / FIRST)])
+    settings = [str(QUIET), os.environ.get("JUPYTER_CONFIG_PATH", "")]
+    env = {**os.environ, "JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, settings))}
+    return subprocess.call([*command, str(mine / FIRST)], env=env)
