@@ -64,11 +64,8 @@ def grid(
     for r in range(rows):  # one picture per row, so that print fits between rows
         row = images[r * columns : (r + 1) * columns]
         y = top + r * (above + cell_height + GAP)
-        sheet = tile(row, columns, scale)
-        place = (left, full_height - y - above - cell_height, sheet.shape[1], cell_height)
-        ax = figure.add_axes([v / s for v, s in zip(place, (full_width, full_height) * 2, strict=True)])
-        ax.imshow(sheet.numpy(), interpolation="none", aspect="auto")
-        ax.set_axis_off()
+        sheet = tile(row, columns, scale).numpy()
+        figure.figimage(sheet, left, full_height - y - above - cell_height, origin="upper")  # exact: never resampled
         if row_titles is not None:
             write(2, y + above + cell_height / 2, row_titles[r], ha="left")
         for c in range(len(row) if titles is not None else 0):
