@@ -122,7 +122,7 @@ def test_lab_opens_lesson_00_and_passes_options_on(shipped, mine, monkeypatch, c
     assert json.loads(quiet.read_text(encoding="utf-8"))["disabledExtensions"]
     assert command[1:3] == ["-m", "jupyterlab"]
     assert {"--no-browser", "--port=8899", f"--ServerApp.root_dir={mine.parent}"} <= set(command)
-    assert command[-1] == str(mine / "00_start_here.ipynb")
+    assert f"--LabApp.default_url=/lab/tree/{mine.name}/00_start_here.ipynb" in command
     assert cli.main(["lab", "--folder", str(mine), "--copy-only"]) == 0
     assert len(calls) == 1
     assert str(mine) in capsys.readouterr().out

@@ -9,7 +9,7 @@ import os
 import sys
 
 from course_lib import runtime
-from course_lib.data.archives import SOURCES
+from course_lib.data.archives import complete
 
 
 def mode() -> tuple[str, str]:
@@ -18,8 +18,7 @@ def mode() -> tuple[str, str]:
         return "--nbval-lax", "this is not Linux, and the last digits may differ"
     if runtime.device().type != "cpu":
         return "--nbval-lax", f"the device is {runtime.device()}; COURSE_DEVICE=cpu compares strictly"
-    raw, names = runtime.data_root() / "FashionMNIST" / "raw", SOURCES["fashion_mnist"].unpacked_md5
-    if not all((raw / name).is_file() or (raw / f"{name}.gz").is_file() for name in names):
+    if not complete("fashion_mnist", runtime.data_root()):
         return "--nbval-lax", f"no Fashion-MNIST under {os.fspath(runtime.data_root())}; the lessons use shapes"
     if runtime.profile() != "quick":
         return "--nbval-lax", "COURSE_PROFILE is not quick"

@@ -81,7 +81,13 @@ def _precision() -> Finding:
     from course_lib import runtime
 
     name = str(runtime.precision()).removeprefix("torch.")
-    return Finding("ok", f"{name} for networks; profile {runtime.profile()}")
+    return Finding("ok", f"{name} for networks")
+
+
+def _profile() -> Finding:
+    from course_lib import runtime
+
+    return Finding("ok", runtime.profile())
 
 
 def _total_memory() -> float | None:
@@ -131,13 +137,17 @@ def _disk() -> Finding:
 
 def _data() -> Finding:
     from course_lib import runtime
+    from course_lib.data.archives import SOURCES, DamagedArchive, complete
 
     root = runtime.data_root()
-    absent = [name for name in ("FashionMNIST", "MNIST") if not any((root / name / "raw").glob("train-images*"))]
+    try:
+        absent = [source.folder for name, source in SOURCES.items() if not complete(name, root)]
+    except DamagedArchive as error:
+        return Finding("stop", str(error))
     if absent:
         remedy = "fetched at first use, and without network the lessons use shapes"
         return Finding("note", f"{' and '.join(absent)} not yet in {root}; {remedy}")
-    return Finding("ok", f"FashionMNIST and MNIST in {root}")
+    return Finding("ok", f"FashionMNIST and MNIST in {root}, checksums right")
 
 
 def _checkpoints() -> Finding:
@@ -189,6 +199,7 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     "torch": _torch,
     "device": _device,
     "precision": _precision,
+    "profile": _profile,
     "memory": _memory,
     "disk": _disk,
     "lessons": _lessons,

@@ -108,10 +108,11 @@ def run(folder: str | None, *, copy_only: bool, options: list[str]) -> int:
     print(f"your lessons: {mine}")
     if copy_only:
         return 0
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={mine.parent}", *options]
+    where = [f"--ServerApp.root_dir={mine.parent}", f"--LabApp.default_url=/lab/tree/{mine.name}/{FIRST}"]
+    command = [sys.executable, "-m", "jupyterlab", *where, *options]
     if hasattr(os, "geteuid") and os.geteuid() == 0 and "--allow-root" not in options:
         print("you are root (a container?): JupyterLab is started with --allow-root")
         command.append("--allow-root")
     settings = [str(QUIET), os.environ.get("JUPYTER_CONFIG_PATH", "")]
     env = {**os.environ, "JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, settings))}
-    return subprocess.call([*command, str(mine / FIRST)], env=env)
+    return subprocess.call(command, env=env)

@@ -8,7 +8,7 @@ Importing this package does not import torchvision; loading Fashion-MNIST or MNI
 
 from course_lib.data import shapes
 from course_lib.data.archives import DamagedArchive, DataUnavailable
-from course_lib.data.grey_sets import ImageSet, fashion_mnist, grey_shapes, image_set, mnist
+from course_lib.data.grey_sets import ImageSet, fashion_mnist, grey_shapes, image_set, mnist, train_and_test
 from course_lib.data.images import from_uint8, pad_to_32, photograph, to_uint8
 from course_lib.data.tokenizer import ByteTokenizer
 
@@ -26,4 +26,5 @@ __all__ = [
     "photograph",
     "shapes",
     "to_uint8",
+    "train_and_test",
 ]

@@ -151,6 +151,22 @@ def _ready(source: Source, name: str, raw: Path, spare: Path) -> Path:
     return unpacked
 
 
+def complete(name: str, root: Path) -> bool:
+    """Are all files of the set there, packed or unpacked? Raises DamagedArchive for one whose MD5 is wrong."""
+    from torchvision import datasets
+
+    source, whole = SOURCES[name], True
+    raw, packed_md5 = root / source.folder / "raw", dict(getattr(datasets, source.folder).resources)
+    for file, md5 in source.unpacked_md5.items():
+        unpacked, archive = raw / file, raw / f"{file}.gz"
+        whole = whole and (unpacked.is_file() or archive.is_file())
+        if archive.is_file():
+            _check(archive, packed_md5[archive.name])
+        if unpacked.is_file():
+            _check(unpacked, md5)
+    return whole
+
+
 def load(name: str, split: str, root: Path) -> tuple[UInt8[Tensor, "n height width"], Int64[Tensor, " n"]]:
     """Pixels and labels of one split, from `root`, downloading and unpacking what is missing.
 

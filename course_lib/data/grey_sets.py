@@ -171,3 +171,13 @@ def image_set(
             f"({len(instead):,} grey pictures: {', '.join(shapes.SHAPES)})."
         )
         return instead
+
+
+def train_and_test(
+    name: str = "fashion_mnist", size: int = 32, root: Path | str | None = None
+) -> tuple[ImageSet, ImageSet]:
+    """Both splits of one set, as `image_set` gives them: both of `name`, or both shapes, said on one line."""
+    train = image_set(name, "train", size, root)
+    if train.name != name:
+        return train, grey_shapes("test", size)
+    return train, image_set(name, "test", size, root)

@@ -9,6 +9,7 @@ works: an answer that is missing or wrong is replaced by the library's own funct
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 
 from course_lib.lesson import ledger, sources
@@ -31,9 +32,13 @@ def exercise(exercise_id: str) -> Callable[[Callable], Callable]:
 
         chosen = attempt if verdict.status == "passed" else task.reference
 
+        signature = inspect.signature(task.reference)
+
         @functools.wraps(chosen)
         def answer(*args, **kwargs):
-            return chosen(*args, **kwargs)
+            given = signature.bind(*args, **kwargs)
+            given.apply_defaults()  # an answer that has dropped a default still works in the rest of the lesson
+            return chosen(*given.args, **given.kwargs)
 
         answer.attempt = attempt
         answer.verdict = verdict

@@ -25,14 +25,16 @@ class _Wrong(Exception):
 def check(task: Exercise, attempt: Callable, seed: int = 0) -> Verdict:
     """Judge an answer; nothing is printed or recorded, and no error of the answer's gets out."""
     if not attempted(attempt):
-        message = f'not attempted yet. Replace the `...`; hint("{task.id}") helps. The lesson goes on with ours.'
+        message = f'not attempted yet. Replace the `...`; hint("{task.id}") helps.'
         return Verdict("not attempted", message)
     generator = torch.Generator().manual_seed(seed)
     draws = [task.draw(generator) for _ in range(task.draws)]
-    expected = [outcome(task.independent(*args)) for args in draws]
+    raw = [task.independent(*args) for args in draws]
+    number = isinstance(raw[0], int | float)
+    expected = [outcome(value, number=True) for value in raw]
     try:
         _check_signature(task, attempt)
-        found = [_call(attempt, args, show_prints=k == 0) for k, args in enumerate(draws)]
+        found = [_call(attempt, args, number, show_prints=k == 0) for k, args in enumerate(draws)]
         for right, given in zip(expected, found, strict=True):
             _check_shape(right, given)
         worst = _first_difference(task, expected, found)
@@ -40,7 +42,7 @@ def check(task: Exercise, attempt: Callable, seed: int = 0) -> Verdict:
             mistake = _recognise(task, draws, found)
             if mistake is not None:
                 return Verdict("wrong", f"{mistake.message} {_REST}", mistake.name)
-            if not _same(task, found[0], _call(attempt, draws[0])):
+            if not _same(task, found[0], _call(attempt, draws[0], number)):
                 raise _Wrong("gives different values for the same arguments: use the noise it is handed, draw none.")
             raise _Wrong(worst)
         for rule in task.properties:
@@ -66,32 +68,38 @@ def attempted(function: Callable) -> bool:
     return steps[0].argval is not None and steps[0].argval is not ...
 
 
-def outcome(value: object) -> Outcome:
-    """Whatever an answer returned, as a tuple of tensors. Raises _Wrong where that makes no sense."""
+def outcome(value: object, number: bool = False) -> Outcome:
+    """Whatever an answer returned, as a tuple of tensors; plain numbers count where `number` allows them.
+
+    Raises _Wrong for anything else: a NumPy array or a list may hold the right values, but the lesson goes on with
+    torch.
+    """
     if value is None:
         raise _Wrong("returns nothing: is the `return` missing?")
     if value is ...:
         raise _Wrong("returns `...`: put your formula in its place.")
-    parts = value if isinstance(value, tuple | list) else (value,)
-    try:
-        return tuple(part if isinstance(part, Tensor) else torch.as_tensor(part) for part in parts)
-    except (TypeError, ValueError, RuntimeError):
-        raise _Wrong(f"returns a {type(value).__name__}: a tensor is wanted.") from None
+    if number and isinstance(value, int | float) and not isinstance(value, bool):
+        return (torch.as_tensor(value),)
+    parts = value if isinstance(value, tuple) else (value,)
+    if all(isinstance(part, Tensor) for part in parts):
+        return parts
+    kind = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
+    raise _Wrong(f"returns a {kind}, but a {'number' if number else 'torch tensor'} is wanted.")
 
 
 def _check_signature(task: Exercise, attempt: Callable) -> None:
-    wanted = list(inspect.signature(task.reference).parameters)
-    given = list(inspect.signature(attempt).parameters)
-    if given != wanted:
+    wanted = inspect.signature(task.reference).parameters
+    given = inspect.signature(attempt).parameters
+    if list(given) != list(wanted):
         raise _Wrong(f"takes the arguments ({', '.join(given)}), but ({', '.join(wanted)}) are wanted.")
 
 
-def _call(function: Callable, args: tuple, show_prints: bool = False) -> Outcome:
+def _call(function: Callable, args: tuple, number: bool, show_prints: bool = False) -> Outcome:
     """Call with copies of the arguments, so that a change in place is noticed and harms nobody."""
     handed = copy.deepcopy(args)
     prints = io.StringIO()
     with contextlib.redirect_stdout(prints):
-        result = outcome(function(*handed))
+        result = outcome(function(*handed), number)
     if show_prints and prints.getvalue():
         print(prints.getvalue(), end="")
     for before, after in zip(args, handed, strict=True):
@@ -102,7 +110,7 @@ def _call(function: Callable, args: tuple, show_prints: bool = False) -> Outcome
 
 def _check_shape(expected: Outcome, found: Outcome) -> None:
     if len(expected) != len(found):
-        raise _Wrong(f"returns {len(found)} values, but {len(expected)} are wanted.")
+        raise _Wrong(f"returns {len(found)} values where {len(expected)} would do.")
     for right, given in zip(expected, found, strict=True):
         if given.shape != right.shape:
             raise _Wrong(f"returns the shape {tuple(given.shape)}, but {tuple(right.shape)} is wanted.")
@@ -126,7 +134,8 @@ def _first_difference(task: Exercise, expected: list[Outcome], found: list[Outco
             if len(gap) and gap.max() > task.atol:
                 k = int(gap.argmax())
                 value, wanted = float(g.flatten()[k]), float(r.flatten()[k])
-                return f"has the right shape but other values: for example {value:.5g} where {wanted:.5g} is right."
+                shape = "has the right shape but other values: for example" if right[0].ndim else "gives"
+                return f"{shape} {value:.5g} where {wanted:.5g} is right."
         return "has the right shape but slightly different values."
     return None
 
@@ -136,7 +145,7 @@ def _recognise(task: Exercise, draws: list[tuple], found: list[Outcome]) -> Mist
     for mistake in task.mistakes:
         try:
             if all(
-                _same(task, outcome(mistake.function(*copy.deepcopy(args))), given)
+                _same(task, outcome(mistake.function(*copy.deepcopy(args)), number=True), given)
                 for args, given in zip(draws, found, strict=True)
             ):
                 return mistake
@@ -150,4 +159,11 @@ def _where(error: Exception, attempt: Callable) -> str:
     file = attempt.__code__.co_filename
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     place = f" in line {lines[-1]} of the cell" if lines else ""
-    return f"stopped with {type(error).__name__}: {error}{place}."
+    advice = ""
+    if isinstance(error, RuntimeError) and "must match the size of tensor" in str(error):
+        advice = (
+            " Two shapes do not fit: a number per image must have the shape (batch, 1, 1, 1), as `gather` gives it."
+        )
+    if isinstance(error, ValueError | TypeError) and "only one element" in str(error):
+        advice = " `math` works on single numbers; for tensors use torch.sqrt, torch.log, torch.cos, .clamp(max=…)."
+    return f"stopped with {type(error).__name__}: {error}{place}.{advice}"

@@ -1,6 +1,8 @@
 """The checker itself: what it says of answers that are missing, broken, or wrong in a way nobody named."""
 
-import numpy as np
+import math
+import re
+
 import pytest
 import torch
 
@@ -75,10 +77,14 @@ def other_names(y, shift):
     ("answer", "words"),
     [
         (lambda x, shift: (2 * x + shift)[0], r"returns the shape \(2,\), but \(3, 2\) is wanted"),
-        (lambda x, shift: (x, shift), "returns 2 values, but 1 are wanted"),
+        (lambda x, shift: (x, shift), "returns 2 values where 1 would do"),
         (lambda x, shift: print("x"), "returns nothing: is the `return` missing"),
-        (lambda x, shift: "x" + str(shift), "returns a str: a tensor is wanted"),
+        (lambda x, shift: "x" + str(shift), "returns a str, but a torch tensor is wanted"),
         (lambda x, shift: x > shift, "torch.bool"),
+        (lambda x, shift: (2 * x + shift).numpy(), "returns a numpy.ndarray, but a torch tensor is wanted"),
+        (lambda x, shift: (2 * x + shift).tolist(), "returns a list, but a torch tensor is wanted"),
+        (lambda x, shift: x + torch.zeros(7), "Two shapes do not fit"),
+        (lambda x, shift: math.sqrt(x), "for tensors use torch.sqrt"),
         (lambda x, shift: 2 * x + shift + 1, "right shape but other values: for example"),
         (lambda x, shift: 2 * x * float("nan"), "right shape but other values: for example nan"),
         (lambda x, shift: x / 0 * 0, "other values"),
@@ -95,8 +101,6 @@ def test_a_wrong_answer_is_explained(answer, words):
     verdict = check(TASK, answer)
     assert verdict.status == "wrong"
     assert verdict.mistake is None
-    import re
-
     assert re.search(words, verdict.message), verdict.message
 
 
@@ -105,8 +109,7 @@ def test_a_wrong_answer_is_explained(answer, words):
     [
         affine,
         lambda x, shift: (2 * x + shift).double(),
-        lambda x, shift: (2 * x + shift).numpy(),
-        lambda x, shift: np.asarray(2 * x + shift).tolist() and 2 * x + shift,
+        lambda x, shift: torch.as_tensor((2 * x + shift).numpy()),
     ],
 )
 def test_right_answers_of_any_make_pass(answer):

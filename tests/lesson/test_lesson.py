@@ -55,6 +55,17 @@ def test_anything_else_is_replaced_and_stays_on_attempt(kind, state, capsys):
     assert not hasattr(library_q_step, "attempt")
 
 
+def test_an_answer_without_the_default_still_works(state):
+    @exercise("5.5")
+    def cosine_betas(T, s):
+        f = torch.cos((torch.arange(T + 1, dtype=torch.float64) / T + s) / (1 + s) * torch.pi / 2) ** 2
+        return (1 - f[1:] / f[:-1]).clamp(max=0.999)
+
+    assert cosine_betas.verdict.status == "passed"
+    assert torch.allclose(cosine_betas(100), Schedule.cosine(100).betas)
+    assert torch.allclose(cosine_betas(100, s=0.01), Schedule.cosine(100, 0.01).betas)
+
+
 def test_a_damaged_progress_file_is_named_and_left_alone(state, capsys):
     state.parent.mkdir()
     state.write_text("{ half a fi")

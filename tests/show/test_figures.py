@@ -51,18 +51,24 @@ def test_colors_are_distinct_in_grey_too():
 
 
 def drawing(value):
-    return show.subplots(alt=f"at {value}")[0]
+    figure, ax = show.subplots(alt=f"at {value}")
+    ax.plot([0, value])
+    return figure
 
 
 def test_slider_redraws(monkeypatch):
     monkeypatch.delenv("COURSE_STATIC", raising=False)
-    box = show.slider(drawing, [1, 2, 3], name="t", start=2)
-    handle, picture = box.children
+    slider = show.slider(drawing, [1, 2, 3], name="t", start=2)
+    handle, picture = slider.box.children
     first = picture.value
     handle.value = 3
     assert (handle.description, handle.options) == ("t", (1, 2, 3))
-    assert picture.value[:4] == b"\x89PNG"
+    assert picture.value == drawing(3).png() != first
     assert first[:4] == b"\x89PNG"
+    data, _ = DisplayFormatter().format(slider)
+    assert data["text/plain"] == "at 2"
+    assert data["image/png"] == first
+    assert "application/vnd.jupyter.widget-view+json" in data
 
 
 def test_slider_has_a_still_picture(monkeypatch):

@@ -55,6 +55,16 @@ FROM_UINT8 = Exercise(
             "divides by 128, so white becomes 0.992 and the way back is no longer exact: divide by 127.5.",
         ),
         Mistake(
+            "divided by 127",
+            lambda p: p.float() / 127 - 1,
+            "divides by 127, so white becomes 1.008. The middle between 0 and 255 is 127.5.",
+        ),
+        Mistake(
+            "centred but half as wide",
+            lambda p: p.float() / 255 - 0.5,
+            "is centred on 0 but reaches only from -0.5 to 0.5: stretch it to [-1, 1].",
+        ),
+        Mistake(
             "bytes wrap around",
             lambda p: p * 2 / 255 - 1,
             "computes `pixels * 2` while the pixels are still bytes: 200 * 2 wraps around to 144. Convert first.",
@@ -99,12 +109,20 @@ def _shot_by_hand(schedule: Schedule, x_start: Tensor, t: Tensor, noise: Tensor)
     return torch.stack(images)
 
 
-def _takes_one_number(answer, generator) -> str | None:
-    schedule, x, _, noise = _draw_step(generator)
-    same = torch.full((len(x),), 7)
-    if torch.allclose(answer(schedule, x, 7, noise), answer(schedule, x, same, noise), atol=1e-5):
+def _takes_one_number_and_any_shape(answer, generator) -> str | None:
+    """As the lesson uses it: a single t for all images, and data that is no picture at all."""
+    schedule, _, _, _ = _draw_step(generator)
+    x, noise = torch.randn((2, 6), generator=generator)
+    try:
+        same = torch.allclose(answer(schedule, x, 7, noise), answer(schedule, x, torch.full((6,), 7), noise), atol=1e-5)
+    except Exception:  # whatever an answer does with a shape that it was not written for
+        same = False
+    if same:
         return None
-    return "gives something else for t = 7 than for t = tensor([7, 7, …]): use `gather`, which takes both."
+    return (
+        "works for images with one step each, but not for plain numbers x of shape (n,) or for a single t such as 7, "
+        "and the lesson needs both. gather(schedule.alpha_bars, t, x_start) fits every case."
+    )
 
 
 def _keeps_unit_variance(answer, generator) -> str | None:
@@ -122,7 +140,7 @@ Q_STEP = Exercise(
     reference=q_step,
     independent=_step_by_hand,
     draw=_draw_step,
-    properties=(_takes_one_number, _keeps_unit_variance),
+    properties=(_keeps_unit_variance,),
     mistakes=(
         Mistake(
             "variance used as standard deviation",
@@ -133,6 +151,16 @@ Q_STEP = Exercise(
             "no root on the image's weight",
             lambda s, x, t, z: (1 - _per_image(s.betas, t)) * x + _per_image(s.betas, t).sqrt() * z,
             "multiplies the image by 1 - β. Its variance would shrink by (1 - β)²: take the root of 1 - β too.",
+        ),
+        Mistake(
+            "no roots",
+            lambda s, x, t, z: (1 - _per_image(s.betas, t)) * x + _per_image(s.betas, t) * z,
+            "uses β and 1 - β without their roots. They are variances; images and noise are multiplied by the roots.",
+        ),
+        Mistake(
+            "image and noise swapped",
+            lambda s, x, t, z: _per_image(s.betas, t).sqrt() * x + (1 - _per_image(s.betas, t)).sqrt() * z,
+            "gives the image's weight to the noise and the noise's to the image: one step would erase the picture.",
         ),
         Mistake(
             "root over the product",
@@ -152,8 +180,7 @@ Q_STEP = Exercise(
         Mistake(
             "t off by one",
             lambda s, x, t, z: (1 - _per_image(s.betas, t - 1)).sqrt() * x + _per_image(s.betas, t - 1).sqrt() * z,
-            "reads the table at t - 1. In code t already counts from 0: step t of the formula is index t - 1, and "
-            "that is what you are handed.",
+            "reads the table at t - 1. Use t as it comes: in code it counts from 0 already, so no shift is needed.",
         ),
     ),
     hints=(
@@ -169,7 +196,7 @@ Q_SAMPLE = Exercise(
     reference=q_sample,
     independent=_shot_by_hand,
     draw=_draw_step,
-    properties=(_takes_one_number, _keeps_unit_variance),
+    properties=(_keeps_unit_variance, _takes_one_number_and_any_shape),
     mistakes=(
         Mistake(
             "variance used as standard deviation",
@@ -203,7 +230,17 @@ Q_SAMPLE = Exercise(
             lambda s, x, t, z: (
                 _per_image(s.alpha_bars, t - 1).sqrt() * x + (1 - _per_image(s.alpha_bars, t - 1)).sqrt() * z
             ),
-            "reads alpha_bars at t - 1. In code t already counts from 0, so alpha_bars[t] is the one.",
+            "reads alpha_bars at t - 1. Use t as it comes: in code it counts from 0 already, so no shift is needed.",
+        ),
+        Mistake(
+            "no roots",
+            lambda s, x, t, z: _per_image(s.alpha_bars, t) * x + (1 - _per_image(s.alpha_bars, t)) * z,
+            "uses ᾱ and 1 - ᾱ without their roots. They are variances; image and noise are multiplied by the roots.",
+        ),
+        Mistake(
+            "noise of one step",
+            lambda s, x, t, z: _per_image(s.alpha_bars, t).sqrt() * x + _per_image(s.betas, t).sqrt() * z,
+            "adds only the noise of step t, √β_t. All the noise up to t has the variance 1 - ᾱ_t.",
         ),
         Mistake(
             "image and noise swapped",
@@ -263,6 +300,16 @@ LOG_SNR = Exercise(
             "is in decibels (10 log₁₀). The course measures in nats: use the natural logarithm.",
         ),
         Mistake(
+            "logarithm to base 10",
+            lambda a: torch.log10(a / (1 - a)),
+            "uses the logarithm to base 10. The course measures in nats: torch.log is the natural one.",
+        ),
+        Mistake(
+            "logarithm to base 2",
+            lambda a: torch.log2(a / (1 - a)),
+            "uses the logarithm to base 2, which gives bits. The course measures in nats: torch.log.",
+        ),
+        Mistake(
             "log of the share",
             lambda a: torch.log(a),
             "is the log of the signal's share ᾱ. Divide by the noise's share 1 - ᾱ before you take the log.",
@@ -298,6 +345,12 @@ def _cosine(
     return (1 - f[1:] / f[:-1]).clamp(max=cap)
 
 
+def _unbracketed(T: int, s: float) -> Tensor:
+    t = torch.arange(T + 1, dtype=torch.float64)
+    f = torch.cos((t / T + s / (1 + s)) * math.pi / 2) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=0.999)
+
+
 COSINE_BETAS = Exercise(
     id="5.5",
     title="the cosine schedule",
@@ -329,6 +382,21 @@ COSINE_BETAS = Exercise(
             "starts at t = 1 where f(0) is needed: β_1 = 1 - f(1)/f(0), so f is wanted at the T + 1 points 0…T.",
         ),
         Mistake(
+            "ratio upside down",
+            lambda T, s=0.008: 1 - 1 / (1 - _cosine(T, s, cap=1 - 1e-15)),
+            "divides f(t - 1) by f(t). The later value is the smaller one: β_t = 1 - f(t)/f(t - 1).",
+        ),
+        Mistake(
+            "α instead of β",
+            lambda T, s=0.008: 1 - _cosine(T, s),
+            "returns the ratio f(t)/f(t - 1), which is α_t. β_t is what is missing to 1.",
+        ),
+        Mistake(
+            "offset not divided",
+            lambda T, s=0.008: _unbracketed(T, s),
+            "divides only s by (1 + s). The sum t/T + s stands in the numerator: put it in brackets.",
+        ),
+        Mistake(
             "ᾱ instead of β",
             lambda T, s=0.008: torch.cumprod(1 - _cosine(T, s, cap=1.0), 0),
             "returns ᾱ_t = f(t)/f(0). The betas are wanted: 1 minus the ratio of neighbours.",
@@ -340,7 +408,7 @@ COSINE_BETAS = Exercise(
         ),
     ),
     hints=(
-        "Compute f at the T + 1 points t = 0, 1, …, T first: torch.arange(T + 1).",
+        "Compute f at the T + 1 points t = 0, 1, …, T first: torch.arange(T + 1, dtype=torch.float64).",
         "Neighbours: f[1:] / f[:-1] is ᾱ_t / ᾱ_{t-1} = α_t. And β_t = 1 - α_t.",
         "f = cos((t/T + s)/(1 + s) · π/2)², then 1 - f[1:]/f[:-1], clamped to at most 0.999. Use float64.",
     ),
