@@ -23,7 +23,7 @@ def setup() -> None:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     precision = str(runtime.precision(device)).removeprefix("torch.")
     print(
-        f"course {__version__} · profile {runtime.profile()} · device {device.type} ({name}) · {precision} · "
+        f"course {__version__} · profile {runtime.profile()} · device {device.type} ({name}) · precision {precision} · "
         f"torch {torch.__version__} · Python {platform.python_version()}"
     )
     sys.stdout.flush()
