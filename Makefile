@@ -8,7 +8,8 @@ BIN     := $(VENV)/$(if $(WINDOWS),Scripts,bin)
 PY      := $(BIN)/python
 PINS    := pyproject.toml constraints.txt tools/install.py
 PYTEST  := $(PY) -m pytest
-MARKS   := not peers and not slow
+FAST    := -m "not peers and not slow"
+HOOK    := --jaxtyping-packages=course_lib,beartype.beartype --ignore=tests/messages
 NO_NET  := http_proxy=http://127.0.0.1:9 https_proxy=http://127.0.0.1:9
 
 .PHONY: lab test lint units lessons test-solutions test-offline test-full test-breaks test-lowest test-all sync constraints clean
@@ -29,8 +30,8 @@ lint: $(VENV)/.course-test  ## style, and the order of the library's floors
 	$(BIN)/lint-imports
 
 units: $(VENV)/.course-test  ## our own errors without run-time type checks, then everything else with them
-	$(PYTEST) -m "$(MARKS)" tests/messages
-	$(PYTEST) -m "$(MARKS)" --jaxtyping-packages=course_lib,beartype.beartype tests --ignore=tests/messages
+	$(PYTEST) $(FAST) tests/messages
+	$(PYTEST) $(FAST) $(HOOK) tests
 
 lessons: $(VENV)/.course-test  ## every notebook, top to bottom, against its stored outputs
 	$(PYTEST) $$($(PY) tools/nbval_mode.py) --nbval-current-env notebooks
@@ -52,7 +53,7 @@ test-lowest: $(VENV)/.course-test  ## the oldest versions that pyproject.toml al
 	$(MAKE) units lessons VENV=.venv-lowest
 
 test-all: test test-solutions test-offline test-full test-breaks test-lowest  ## before a release
-	$(MAKE) units MARKS="peers or slow"
+	$(PYTEST) -m "peers or slow" $(HOOK) tests
 
 sync: $(VENV)/.course-test  ## badges, links, lesson table, navigation and environment.yml follow pyproject.toml
 	$(PY) tools/sync.py
