@@ -7,7 +7,7 @@ import torch
 
 from course_lib.lesson.checking import check
 from course_lib.lesson.sources import runnable
-from course_lib.lesson.tasks import catalogue
+from course_lib.lesson.tasks import catalogue, find
 
 SEEDS = range(20)
 TASKS = list(catalogue().values())
@@ -68,3 +68,15 @@ def test_the_solution_runs_as_it_is_printed(task):
 def test_ids_are_in_order():
     ids = [tuple(int(part) for part in task.id.split(".")) for task in TASKS]
     assert ids == sorted(set(ids))
+
+
+def test_one_shot_must_fit_the_whole_lesson():
+    """5.3 is used on plain numbers with a single t: an answer that fits images alone is told so."""
+
+    def images_only(s, x, t, z):
+        return s.sqrt_alpha_bars[t].view(-1, 1, 1, 1) * x + s.noise_std[t].view(-1, 1, 1, 1) * z
+
+    task = find("5.3")
+    verdict = check(task, with_arguments_of(task, images_only))
+    assert verdict.status == "wrong"
+    assert "gather(schedule.alpha_bars, t, x_start) fits every case" in verdict.message

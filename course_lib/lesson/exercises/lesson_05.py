@@ -114,7 +114,8 @@ def _takes_one_number_and_any_shape(answer, generator) -> str | None:
     schedule, _, _, _ = _draw_step(generator)
     x, noise = torch.randn((2, 6), generator=generator)
     try:
-        same = torch.allclose(answer(schedule, x, 7, noise), answer(schedule, x, torch.full((6,), 7), noise), atol=1e-5)
+        one, each = answer(schedule, x, 7, noise), answer(schedule, x, torch.full((6,), 7), noise)
+        same = one.shape == each.shape == x.shape and torch.allclose(one.double(), each.double(), atol=1e-5)
     except Exception:  # whatever an answer does with a shape that it was not written for
         same = False
     if same:
