@@ -58,7 +58,7 @@ BREAKS = (
     Break("unrolled weights shifted", FORWARD, "alphas[1:].flip(0)", "alphas[:-1].flip(0)"),
     Break("path: variance as std", FORWARD, "torch.sqrt(beta).expand_as", "beta.expand_as"),
     Break("mean: variance as std", FORWARD, "gather(1 - schedule.alpha_bars, t", "gather(schedule.noise_std, t"),
-    Break("mixture widened wrongly", "course_lib/foundations/gaussian.py", "alpha_bar * self.variances +", "self.variances +", "tests/foundations tests/equations"),
+    Break("mixture widened wrongly", "course_lib/foundations/mixture.py", "alpha_bar * self.variances +", "self.variances +", "tests/foundations tests/equations"),
     Break("pixels divided by 128", "course_lib/pixels.py", "/ 127.5 - 1", "/ 128 - 1", "tests/equations tests/data"),
     Break("pixels cut, not rounded", "course_lib/pixels.py", ".round().to(torch.uint8)", ".to(torch.uint8)", "tests/equations tests/show"),
     Break("images lost from a sheet", "course_lib/show/tiles.py", "math.ceil(math.sqrt(n))", "round(math.sqrt(n))", "tests/show tests/lesson"),
