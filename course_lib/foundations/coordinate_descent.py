@@ -8,7 +8,7 @@ Source: Wright 2015, Coordinate Descent Algorithms (arXiv 1502.04759); Tseng 200
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float64, Real
@@ -18,6 +18,7 @@ from course_lib.foundations._checks import not_negative, real, whole
 from course_lib.foundations.multivariate import checked_covariance
 
 
+@runtime_checkable
 class Problem(Protocol):
     """A function of d variables, and where it is lowest along one axis."""
 
@@ -43,6 +44,8 @@ def coordinate_descent(problem: Problem, start: Real[Tensor, "d"], sweeps: int) 
     x_i^(k) = argmin f(x_1^(k), …, x_{i-1}^(k), · , x_{i+1}^(k-1), …): coordinates that have moved in this sweep are
     used at once, as Gauss and Seidel did. So the value never rises, at no step (but for rounding).
     """
+    if not isinstance(problem, Problem):
+        raise TypeError(f"problem must have value(x) and best_coordinate(x, i), got {type(problem).__name__}")
     x, sweeps = real(start, "start", ("d",)).clone(), whole(sweeps, "sweeps", least=0)
     yield Descent(0, None, x.clone(), float(problem.value(x)))
     for sweep in range(1, sweeps + 1):

@@ -33,3 +33,13 @@ def test_noised():
     assert MIX.noised(0.0).variance == pytest.approx(1)
     assert MIX.noised(0.3).mean == pytest.approx(0.3**0.5 * MIX.mean)
     assert MIX.noised(0.3).variance == pytest.approx(0.3 * MIX.variance + 0.7)
+
+
+def test_log_density_reaches_further_than_the_density():
+    x = torch.linspace(-4, 5, 91)
+    assert torch.allclose(MIX.log_density(x).exp(), MIX.density(x), rtol=1e-9)
+    far = torch.tensor([[60.0]])
+    assert MIX.density(far).item() == 0
+    nearest = torch.distributions.Normal(torch.tensor(0.4, dtype=torch.float64), 0.2**0.5)  # the widest one wins there
+    wanted = (nearest.log_prob(far.double()) + torch.log(torch.tensor(0.5, dtype=torch.float64))).item()
+    assert MIX.log_density(far).item() == pytest.approx(wanted, rel=1e-5)
