@@ -22,10 +22,10 @@ from course_lib.foundations.multivariate import checked_covariance
 class Problem(Protocol):
     """A function of d variables, and where it is lowest along one axis."""
 
-    def value(self, x: Float64[Tensor, "d"]) -> Float64[Tensor, ""]:
+    def value(self, x: Real[Tensor, "d"]) -> Float64[Tensor, ""]:
         """The function at x."""
 
-    def best_coordinate(self, x: Float64[Tensor, "d"], i: int) -> Float64[Tensor, ""]:
+    def best_coordinate(self, x: Real[Tensor, "d"], i: int) -> Float64[Tensor, ""]:
         """The value of coordinate i that minimises the function while all others stay as they are in x."""
 
 
@@ -69,12 +69,14 @@ class Quadratic:
                 "A must be positive definite, or the function has no single lowest point; an eigenvalue is ≤ 0"
             )
 
-    def value(self, x: Float64[Tensor, "d"]) -> Float64[Tensor, ""]:
+    def value(self, x: Real[Tensor, "d"]) -> Float64[Tensor, ""]:
         """The function at x."""
+        x = _point(x, "x", len(self.b))
         return 0.5 * x @ self.A @ x - self.b @ x
 
-    def best_coordinate(self, x: Float64[Tensor, "d"], i: int) -> Float64[Tensor, ""]:
+    def best_coordinate(self, x: Real[Tensor, "d"], i: int) -> Float64[Tensor, ""]:
         """(b_i - Σ_{j≠i} A_ij x_j) / A_ii: where the i-th component of the gradient A x - b vanishes."""
+        x = _point(x, "x", len(self.b))
         others = self.A[i] @ x - self.A[i, i] * x[i]
         return (self.b[i] - others) / self.A[i, i]
 
@@ -91,13 +93,14 @@ class Corner:
     in the first, although walking down the diagonal, both coordinates at once, would lead to the minimum.
     """
 
-    def value(self, x: Float64[Tensor, "2"]) -> Float64[Tensor, ""]:
+    def value(self, x: Real[Tensor, "2"]) -> Float64[Tensor, ""]:
         """The function at x = (x, y)."""
-        return (x[0] + x[1]).abs() + 3 * (x[0] - x[1]).abs()
+        x, y = _point(x, "x", 2)
+        return (x + y).abs() + 3 * (x - y).abs()
 
-    def best_coordinate(self, x: Float64[Tensor, "2"], i: int) -> Float64[Tensor, ""]:
+    def best_coordinate(self, x: Real[Tensor, "2"], i: int) -> Float64[Tensor, ""]:
         """The other coordinate: the steeper term, 3 |x - y|, decides, and it vanishes where the two are equal."""
-        return x[1 - i].clone()
+        return _point(x, "x", 2)[1 - i].clone()
 
 
 class Lasso:
@@ -112,25 +115,26 @@ class Lasso:
         if len(self.X) != len(self.y):
             raise ValueError(f"X must have one row per value of y, {len(self.y)}, got {len(self.X)}")
 
-    def value(self, w: Float64[Tensor, "d"]) -> Float64[Tensor, ""]:
+    def value(self, w: Real[Tensor, "d"]) -> Float64[Tensor, ""]:
         """The function at w."""
+        w = _point(w, "w", self.X.shape[1])
         return 0.5 * (self.y - self.X @ w).square().sum() + self.penalty * w.abs().sum()
 
-    def best_coordinate(self, w: Float64[Tensor, "d"], i: int) -> Float64[Tensor, ""]:
+    def best_coordinate(self, w: Real[Tensor, "d"], i: int) -> Float64[Tensor, ""]:
         """Soft threshold of X_iᵀ(what the other coordinates leave of y), over ‖X_i‖²; 0 for a column of zeros."""
-        column = self.X[:, i]
+        w, column = _point(w, "w", self.X.shape[1]), self.X[:, i]
         size = column @ column
         if size == 0:
             return torch.zeros_like(size)
         unexplained = self.y - self.X @ w + column * w[i]
         return soft_threshold(column @ unexplained, self.penalty) / size
 
-    def kkt_residual(self, w: Float64[Tensor, "d"]) -> float:
+    def kkt_residual(self, w: Real[Tensor, "d"]) -> float:
         """Largest violation of 0 ∈ gradient + penalty · subgradient of |w_i|, over all i; 0 at the minimum.
 
         The gradient must be -penalty · sign(w_i) where w_i ≠ 0, and at most the penalty in size where w_i = 0.
         """
-        w = real(w, "w", ("d",))
+        w = _point(w, "w", self.X.shape[1])
         gradient = self.X.T @ (self.X @ w - self.y)
         at_zero = (gradient.abs() - self.penalty).clamp(min=0)
         elsewhere = (gradient + self.penalty * w.sign()).abs()
@@ -155,3 +159,10 @@ def solve_lasso(problem: Lasso, tolerance: float = 1e-9, max_sweeps: int = 10_00
             return state.x
     residual = problem.kkt_residual(state.x)
     raise RuntimeError(f"the KKT residual is still {residual:.3g} after {max_sweeps} sweeps; tolerance {tolerance:.3g}")
+
+
+def _point(x: Tensor, name: str, d: int) -> Tensor:
+    x = real(x, name, ("d",))
+    if len(x) != d:
+        raise ValueError(f"{name} must have shape ({d},), one number per variable, got ({len(x)},)")
+    return x

@@ -85,7 +85,7 @@ def _downhill(data: Mixture, mean: Tensor, variance: Tensor) -> tuple[Tensor, Te
     unit = math.sqrt(data.variance)  # the walk measures lengths in this unit, so that it works in any
     place = torch.stack([mean.detach() / unit, variance.detach().log()]).requires_grad_()
     walk = torch.optim.LBFGS(
-        [place], max_iter=500, tolerance_grad=1e-11, tolerance_change=0, line_search_fn="strong_wolfe"
+        [place], max_iter=500, tolerance_grad=1e-9, tolerance_change=0, line_search_fn="strong_wolfe"
     )
 
     def height() -> Tensor:
