@@ -23,8 +23,8 @@ def real(value: object, name: str, axes: tuple[str, ...] | None = None) -> Tenso
     else:
         raise TypeError(f"{name} must be a tensor or a number, got {type(value).__name__}; torch.tensor(…) makes one")
     if axes is not None and tensor.ndim != len(axes):
-        wanted = f"shape ({', '.join(axes)}{',' * (len(axes) == 1)})" if axes else "a single number"
-        raise ValueError(f"{name} must have {wanted}, got shape {tuple(tensor.shape)}")
+        wanted = f"have shape ({', '.join(axes)}{',' * (len(axes) == 1)})" if axes else "be a single number"
+        raise ValueError(f"{name} must {wanted}, got shape {tuple(tensor.shape)}")
     refuse(~torch.isfinite(tensor), tensor, name, "be finite")
     return tensor
 
@@ -58,13 +58,13 @@ def probabilities(value: object, name: str, axes: tuple[str, ...] | None = None)
     if tensor.ndim == 0 or tensor.numel() == 0:
         raise ValueError(f"{name} must have at least one outcome, got shape {tuple(tensor.shape)}")
     totals = tensor.sum(-1, keepdim=True)
-    what = "sum to 1" if tensor.ndim == 1 else "sum to 1 along the last axis"
-    refuse(
-        (totals - 1).abs().squeeze(-1) > SUM_TOLERANCE,
-        totals.squeeze(-1),
-        f"{name}'s sum",
-        f"be 1 ({name} must {what})",
-    )
+    wrong = (totals[..., 0] - 1).abs() > SUM_TOLERANCE
+    if wrong.any():
+        index = tuple(wrong.nonzero()[0].tolist())
+        where, axis = (f"{name}[{', '.join(map(str, index))}]", " along its last axis") if index else ("it", "")
+        raise ValueError(
+            f"{name} must sum to 1{axis}, but {where} sums to {totals[index].item():.6g}: divide by the sum"
+        )
     return tensor / totals
 
 
