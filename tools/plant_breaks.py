@@ -29,6 +29,7 @@ class Break(NamedTuple):
 
 
 SCHEDULE, FORWARD = "course_lib/diffusion/schedule.py", "course_lib/diffusion/forward.py"
+FOUNDATIONS = "course_lib/foundations"
 # fmt: off
 BREAKS = (
     Break("alphas without minus", SCHEDULE, "return 1 - self.betas", "return 1 - self.betas**2"),
@@ -58,7 +59,7 @@ BREAKS = (
     Break("unrolled weights shifted", FORWARD, "alphas[1:].flip(0)", "alphas[:-1].flip(0)"),
     Break("path: variance as std", FORWARD, "torch.sqrt(beta).expand_as", "beta.expand_as"),
     Break("mean: variance as std", FORWARD, "gather(1 - schedule.alpha_bars, t", "gather(schedule.noise_std, t"),
-    Break("mixture widened wrongly", "course_lib/foundations/gaussian.py", "alpha_bar * self.variances +", "self.variances +", "tests/foundations tests/equations"),
+    Break("mixture widened wrongly", "course_lib/foundations/mixture.py", "alpha_bar * self.variances +", "self.variances +", "tests/foundations tests/equations"),
     Break("pixels divided by 128", "course_lib/pixels.py", "/ 127.5 - 1", "/ 128 - 1", "tests/equations tests/data"),
     Break("pixels cut, not rounded", "course_lib/pixels.py", ".round().to(torch.uint8)", ".to(torch.uint8)", "tests/equations tests/show"),
     Break("images lost from a sheet", "course_lib/show/tiles.py", "math.ceil(math.sqrt(n))", "round(math.sqrt(n))", "tests/show tests/lesson"),
@@ -69,6 +70,44 @@ BREAKS = (
     Break("padding with grey", "course_lib/data/images.py", "torch.uint8 else -1)", "torch.uint8 else 0)", "tests/data"),
     Break("damaged archive accepted", "course_lib/data/archives.py", "if found.hexdigest() != expected:", "if found.hexdigest() == expected + expected:", "tests/data"),
     Break("reader sees no noise", "course_lib/recipes/recognition_curve.py", "(1 - alpha_bar) ** 0.5 * noise", "0 * noise", "tests/recipes"),
+    Break("bayes: not divided by the evidence", f"{FOUNDATIONS}/bayes.py", "return joint / evidence, evidence", "return joint, evidence", "tests/foundations/test_bayes.py"),
+    Break("bayes: evidence over the wrong axis", f"{FOUNDATIONS}/bayes.py", "evidence = joint.sum(dim=0)", "evidence = joint.sum(dim=1)", "tests/foundations/test_bayes.py"),
+    Break("updates: probabilities, not logarithms", f"{FOUNDATIONS}/bayes.py", "torch.log(prior)[None], per_observation", "prior[None], per_observation", "tests/foundations/test_bayes.py"),
+    Break("gaussian posterior: prior ignored", f"{FOUNDATIONS}/bayes.py", "precision = 1 / prior_var + len", "precision = len", "tests/foundations/test_bayes.py"),
+    Break("gaussian posterior: std for variance", f"{FOUNDATIONS}/bayes.py", "return mean, 1 / precision", "return mean, 1 / precision.sqrt()", "tests/foundations/test_bayes.py"),
+    Break("chain rule: condition left out", f"{FOUNDATIONS}/bayes.py", "conditional(table, range(k)) for", "conditional(table, ()) for", "tests/foundations/test_bayes.py"),
+    Break("zero evidence accepted", f"{FOUNDATIONS}/bayes.py", "if not evidence.all():", "if not evidence.any():", "tests/messages"),
+    Break("markov: C given A", f"{FOUNDATIONS}/markov.py", "conditional(joint.sum(dim=0), given=(0,))[None]", "conditional(joint.sum(dim=1), given=(0,))[:, None]", "tests/foundations/test_markov.py"),
+    Break("transient states kept", f"{FOUNDATIONS}/markov.py", "transient[group] = False", "transient[group] = True", "tests/foundations/test_markov.py"),
+    Break("states reached in one step only", f"{FOUNDATIONS}/markov.py", "range(len(P).bit_length())", "range(0)", "tests/foundations/test_markov.py"),
+    Break("columns for rows in stationary", f"{FOUNDATIONS}/markov.py", "equations = flow.T.clone()", "equations = flow.clone()", "tests/foundations/test_markov.py"),
+    Break("largest eigenvalue as decay", f"{FOUNDATIONS}/markov.py", "float(moduli[1])", "float(moduli[0])", "tests/foundations/test_markov.py"),
+    Break("several stationary distributions accepted", f"{FOUNDATIONS}/markov.py", "if len(groups) > 1:", "if len(groups) > 2:", "tests/foundations/test_markov.py"),
+    Break("density: std for variance", f"{FOUNDATIONS}/gaussian.py", "torch.log(2 * math.pi * variance) + (x - mean) ** 2 / variance", "torch.log(2 * math.pi * variance) + (x - mean) ** 2 / variance**2", "tests/foundations/test_gaussian.py"),
+    Break("square: factor 2 lost", f"{FOUNDATIONS}/gaussian.py", "return -b / (2 * a), 1 / (2 * a)", "return -b / (2 * a), 1 / a", "tests/foundations/test_gaussian.py"),
+    Break("sum: scale not squared", f"{FOUNDATIONS}/gaussian.py", "variance = a**2 * var_x", "variance = a * var_x", "tests/foundations/test_gaussian.py"),
+    Break("sum: covariance ignored", f"{FOUNDATIONS}/gaussian.py", " + 2 * a * b * covariance", "", "tests/foundations/test_gaussian.py"),
+    Break("product: variances added", f"{FOUNDATIONS}/gaussian.py", "mean_1, mean_2, var_1 + var_2)", "mean_1, mean_2, variance)", "tests/foundations/test_gaussian.py"),
+    Break("conditional: sign", f"{FOUNDATIONS}/multivariate.py", "left = covariance[rest][:, rest] - gain.T", "left = covariance[rest][:, rest] + gain.T", "tests/foundations/test_multivariate.py"),
+    Break("moments: absolute values", f"{FOUNDATIONS}/moments.py", "@ (x - c) ** k", "@ (x - c).abs() ** k", "tests/foundations/test_moments.py"),
+    Break("centroid not divided", f"{FOUNDATIONS}/moments.py", "centroid = m1 / m0", "centroid = m1", "tests/foundations/test_moments.py"),
+    Break("kl: reversed", f"{FOUNDATIONS}/divergence.py", "(torch.xlogy(p, p) - torch.xlogy(p, q)).sum(-1)", "(torch.xlogy(q, q) - torch.xlogy(q, p)).sum(-1)", "tests/foundations/test_divergence.py"),
+    Break("kl: variance of p in the denominator", f"{FOUNDATIONS}/divergence.py", "(mean_p - mean_q) ** 2) / var_q - 1)", "(mean_p - mean_q) ** 2) / var_p - 1)", "tests/foundations/test_divergence.py"),
+    Break("kl: logarithms swapped", f"{FOUNDATIONS}/divergence.py", "torch.log(var_q) - torch.log(var_p)", "torch.log(var_p) - torch.log(var_q)", "tests/foundations/test_divergence.py"),
+    Break("kl: point masses", f"{FOUNDATIONS}/divergence.py", "torch.where(same_point, 0.0, math.inf)", "torch.where(same_point, math.inf, 0.0)", "tests/foundations/test_divergence.py"),
+    Break("kl: mean over the axis", f"{FOUNDATIONS}/divergence.py", "return kl.sum(-1)", "return kl.mean(-1)", "tests/foundations/test_divergence.py"),
+    Break("kl: tilted flats", f"{FOUNDATIONS}/divergence.py", "return infinite  # two flats of different", "pass  # two flats of different", "tests/foundations/test_divergence.py"),
+    Break("kl: parallel flats", f"{FOUNDATIONS}/divergence.py", "return infinite  # two parallel", "pass  # two parallel", "tests/foundations/test_divergence.py"),
+    Break("kl: half a determinant", f"{FOUNDATIONS}/divergence.py", "log_det = 2 * torch", "log_det = torch", "tests/foundations/test_divergence.py"),
+    Break("js: against the other", f"{FOUNDATIONS}/divergence.py", "middle = (p + q) / 2", "middle = q", "tests/foundations/test_divergence.py"),
+    Break("wasserstein: not weighted by distance", f"{FOUNDATIONS}/divergence.py", "above[:-1].abs() * places.diff()", "above[:-1].abs()", "tests/foundations/test_divergence.py"),
+    Break("forward fit: reverse's entropy", f"{FOUNDATIONS}/fitting.py", "return -entropy - expect_normal", "return entropy - expect_normal", "tests/foundations/test_fitting.py"),
+    Break("likelihood: n - 1", f"{FOUNDATIONS}/fitting.py", "((samples - mean) ** 2).mean()", "samples.var()", "tests/foundations/test_fitting.py"),
+    Break("score gradient of std", f"{FOUNDATIONS}/gradients.py", "(noise**2 - 1) / std", "noise**2 / std", "tests/foundations/test_gradients.py"),
+    Break("reparameterised: noise forgotten", f"{FOUNDATIONS}/gradients.py", "slope * noise], dim=1", "slope], dim=1", "tests/foundations/test_gradients.py"),
+    Break("descent: old coordinates", f"{FOUNDATIONS}/coordinate_descent.py", "x[i] = problem.best_coordinate(x, i)", "old = x if i == 0 else old; x = x.clone(); x[i] = problem.best_coordinate(old, i)", "tests/foundations/test_coordinate_descent.py"),
+    Break("soft threshold: hard", f"{FOUNDATIONS}/coordinate_descent.py", "value.sign() * (value.abs() - threshold).clamp(min=0)", "value * (value.abs() > threshold)", "tests/foundations/test_coordinate_descent.py"),
+    Break("lasso: own part counted twice", f"{FOUNDATIONS}/coordinate_descent.py", " + column * w[i]", "", "tests/foundations/test_coordinate_descent.py"),
 )
 # fmt: on
 

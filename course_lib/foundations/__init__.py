@@ -1,5 +1,140 @@
-"""Probability that the rest of the course stands on."""
+"""Probability that the rest of the course stands on: lessons 01 to 04.
 
-from course_lib.foundations.gaussian import Mixture
+Everything is computed in float64. Gaussians are given by mean and variance (or covariance), never by a standard
+deviation; what is measured in information is in nats.
+"""
 
-__all__ = ["Mixture"]
+from course_lib.foundations.bayes import (
+    bayes_rule,
+    chain_factors,
+    chain_product,
+    conditional,
+    normal_posterior,
+    sequential_update,
+)
+from course_lib.foundations.coordinate_descent import (
+    Corner,
+    Descent,
+    Lasso,
+    Quadratic,
+    coordinate_descent,
+    soft_threshold,
+    solve_lasso,
+)
+from course_lib.foundations.divergence import (
+    cross_entropy,
+    entropy,
+    js_divergence,
+    kl_diagonal,
+    kl_discrete,
+    kl_multivariate,
+    kl_normal,
+    mutual_information,
+    wasserstein_1d,
+)
+from course_lib.foundations.fitting import (
+    fit_forward,
+    fit_likelihood,
+    fit_reverse,
+    forward_kl,
+    mean_log_likelihood,
+    reverse_kl,
+)
+from course_lib.foundations.gaussian import (
+    affine_normal,
+    complete_square,
+    expect_normal,
+    normal_density,
+    normal_log_density,
+    product_normal,
+    sum_normal,
+)
+from course_lib.foundations.gradients import reparameterised_gradients, score_function_gradients
+from course_lib.foundations.markov import (
+    THREE_STATES,
+    chain_joint,
+    closed_classes,
+    conditional_mutual_information,
+    decay_rate,
+    markov_factorisation,
+    n_step,
+    simulate,
+    stationary,
+    transient_states,
+)
+from course_lib.foundations.mixture import Mixture
+from course_lib.foundations.moments import (
+    MassMoments,
+    central_moment,
+    mass_moments,
+    mixed_moment,
+    moment_about,
+    raw_moment,
+)
+from course_lib.foundations.multivariate import (
+    affine_multivariate,
+    conditional_normal,
+    marginal_normal,
+    principal_axes,
+)
+
+__all__ = [
+    "THREE_STATES",
+    "Corner",
+    "Descent",
+    "Lasso",
+    "MassMoments",
+    "Mixture",
+    "Quadratic",
+    "affine_multivariate",
+    "affine_normal",
+    "bayes_rule",
+    "central_moment",
+    "chain_factors",
+    "chain_joint",
+    "chain_product",
+    "closed_classes",
+    "complete_square",
+    "conditional",
+    "conditional_mutual_information",
+    "conditional_normal",
+    "coordinate_descent",
+    "cross_entropy",
+    "decay_rate",
+    "entropy",
+    "expect_normal",
+    "fit_forward",
+    "fit_likelihood",
+    "fit_reverse",
+    "forward_kl",
+    "js_divergence",
+    "kl_diagonal",
+    "kl_discrete",
+    "kl_multivariate",
+    "kl_normal",
+    "marginal_normal",
+    "markov_factorisation",
+    "mass_moments",
+    "mean_log_likelihood",
+    "mixed_moment",
+    "moment_about",
+    "mutual_information",
+    "n_step",
+    "normal_density",
+    "normal_log_density",
+    "normal_posterior",
+    "principal_axes",
+    "product_normal",
+    "raw_moment",
+    "reparameterised_gradients",
+    "reverse_kl",
+    "score_function_gradients",
+    "sequential_update",
+    "simulate",
+    "soft_threshold",
+    "solve_lasso",
+    "stationary",
+    "sum_normal",
+    "transient_states",
+    "wasserstein_1d",
+]

@@ -1,0 +1,168 @@
+"""Coordinate descent: minimise along one axis at a time, round and round.
+
+Where it works: smooth convex functions (`Quadratic`), and smooth convex plus a separable convex part (`Lasso`).
+Where it does not: `Corner`, convex with a crease that runs across the axes.
+Source: Wright 2015, Coordinate Descent Algorithms (arXiv 1502.04759); Tseng 2001 for the separable case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float64, Real
+from torch import Tensor
+
+from course_lib.foundations._checks import not_negative, real, whole
+from course_lib.foundations.multivariate import checked_covariance
+
+
+@runtime_checkable
+class Problem(Protocol):
+    """A function of d variables, and where it is lowest along one axis."""
+
+    def value(self, x: Real[Tensor, "d"]) -> Float64[Tensor, ""]:
+        """The function at x."""
+
+    def best_coordinate(self, x: Real[Tensor, "d"], i: int) -> Float64[Tensor, ""]:
+        """The value of coordinate i that minimises the function while all others stay as they are in x."""
+
+
+class Descent(NamedTuple):
+    """Where the descent stands."""
+
+    sweep: int  # 0 at the start, then 1, 2, …
+    coordinate: int | None  # the one that has just been moved; None at the start
+    x: Float64[Tensor, "d"]
+    value: float
+
+
+def coordinate_descent(problem: Problem, start: Real[Tensor, "d"], sweeps: int) -> Iterator[Descent]:
+    """Yield the start, then the state after each single coordinate's exact minimisation: 1 + sweeps · d states.
+
+    x_i^(k) = argmin f(x_1^(k), …, x_{i-1}^(k), · , x_{i+1}^(k-1), …): coordinates that have moved in this sweep are
+    used at once, as Gauss and Seidel did. So the value never rises, at no step (but for rounding).
+    """
+    if not isinstance(problem, Problem):
+        raise TypeError(f"problem must have value(x) and best_coordinate(x, i), got {type(problem).__name__}")
+    x, sweeps = real(start, "start", ("d",)).clone(), whole(sweeps, "sweeps", least=0)
+    yield Descent(0, None, x.clone(), float(problem.value(x)))
+    for sweep in range(1, sweeps + 1):
+        for i in range(len(x)):
+            x[i] = problem.best_coordinate(x, i)
+            yield Descent(sweep, i, x.clone(), float(problem.value(x)))
+
+
+class Quadratic:
+    """½ xᵀA x - bᵀx with A (d, d) symmetric and positive definite: smooth, with its one minimum at A⁻¹ b."""
+
+    def __init__(self, A: Real[Tensor, "d d"], b: Real[Tensor, "d"]):
+        self.A, self.b = real(A, "A", ("d", "d")), real(b, "b", ("d",))
+        if self.A.shape != (len(self.b), len(self.b)):
+            raise ValueError(
+                f"A must have shape ({len(self.b)}, {len(self.b)}) to go with b, got {tuple(self.A.shape)}"
+            )
+        checked_covariance(self.A, "A")
+        if torch.linalg.cholesky_ex(self.A).info != 0:
+            raise ValueError(
+                "A must be positive definite, or the function has no single lowest point; an eigenvalue is ≤ 0"
+            )
+
+    def value(self, x: Real[Tensor, "d"]) -> Float64[Tensor, ""]:
+        """The function at x."""
+        x = _point(x, "x", len(self.b))
+        return 0.5 * x @ self.A @ x - self.b @ x
+
+    def best_coordinate(self, x: Real[Tensor, "d"], i: int) -> Float64[Tensor, ""]:
+        """(b_i - Σ_{j≠i} A_ij x_j) / A_ii: where the i-th component of the gradient A x - b vanishes."""
+        x = _point(x, "x", len(self.b))
+        others = self.A[i] @ x - self.A[i, i] * x[i]
+        return (self.b[i] - others) / self.A[i, i]
+
+    @property
+    def minimum(self) -> Float64[Tensor, "d"]:
+        """A⁻¹ b, solved for directly."""
+        return torch.linalg.solve(self.A, self.b)
+
+
+class Corner:
+    """|x + y| + 3 |x - y|: convex, lowest (0) at the origin, and coordinate descent is stuck wherever x = y.
+
+    Its crease lies along the diagonal. On it, any step along one axis costs 3 in the second term and saves at most 1
+    in the first, although walking down the diagonal, both coordinates at once, would lead to the minimum.
+    """
+
+    def value(self, x: Real[Tensor, "2"]) -> Float64[Tensor, ""]:
+        """The function at x = (x, y)."""
+        x, y = _point(x, "x", 2)
+        return (x + y).abs() + 3 * (x - y).abs()
+
+    def best_coordinate(self, x: Real[Tensor, "2"], i: int) -> Float64[Tensor, ""]:
+        """The other coordinate: the steeper term, 3 |x - y|, decides, and it vanishes where the two are equal."""
+        return _point(x, "x", 2)[1 - i].clone()
+
+
+class Lasso:
+    """½ ‖y - X w‖² + penalty · Σ |w_i| with X (n, d), y (n,): smooth and convex, plus one crease along each axis.
+
+    Raises ValueError for a negative penalty. Other libraries divide the first term by n; their penalty is ours over n.
+    """
+
+    def __init__(self, X: Real[Tensor, "n d"], y: Real[Tensor, "n"], penalty: float | int):
+        self.X, self.y = real(X, "X", ("n", "d")), real(y, "y", ("n",))
+        self.penalty = float(not_negative(penalty, "penalty", ()))
+        if len(self.X) != len(self.y):
+            raise ValueError(f"X must have one row per value of y, {len(self.y)}, got {len(self.X)}")
+
+    def value(self, w: Real[Tensor, "d"]) -> Float64[Tensor, ""]:
+        """The function at w."""
+        w = _point(w, "w", self.X.shape[1])
+        return 0.5 * (self.y - self.X @ w).square().sum() + self.penalty * w.abs().sum()
+
+    def best_coordinate(self, w: Real[Tensor, "d"], i: int) -> Float64[Tensor, ""]:
+        """Soft threshold of X_iᵀ(what the other coordinates leave of y), over ‖X_i‖²; 0 for a column of zeros."""
+        w, column = _point(w, "w", self.X.shape[1]), self.X[:, i]
+        size = column @ column
+        if size == 0:
+            return torch.zeros_like(size)
+        unexplained = self.y - self.X @ w + column * w[i]
+        return soft_threshold(column @ unexplained, self.penalty) / size
+
+    def kkt_residual(self, w: Real[Tensor, "d"]) -> float:
+        """Largest violation of 0 ∈ gradient + penalty · subgradient of |w_i|, over all i; 0 at the minimum.
+
+        The gradient must be -penalty · sign(w_i) where w_i ≠ 0, and at most the penalty in size where w_i = 0.
+        """
+        w = _point(w, "w", self.X.shape[1])
+        gradient = self.X.T @ (self.X @ w - self.y)
+        at_zero = (gradient.abs() - self.penalty).clamp(min=0)
+        elsewhere = (gradient + self.penalty * w.sign()).abs()
+        return float(torch.where(w == 0, at_zero, elsewhere).max())
+
+
+def soft_threshold(value: Real[Tensor, "*shape"], threshold: float | int) -> Float64[Tensor, "*shape"]:
+    """sign(v) · max(|v| - threshold, 0): what minimises ½ (w - v)² + threshold · |w|. Small values become exactly 0."""
+    value = real(value, "value")
+    threshold = not_negative(threshold, "threshold", ())
+    return value.sign() * (value.abs() - threshold).clamp(min=0)
+
+
+def solve_lasso(problem: Lasso, tolerance: float = 1e-9, max_sweeps: int = 10_000) -> Float64[Tensor, "d"]:
+    """Coordinate descent from 0 until the KKT residual is at most `tolerance`.
+
+    Raises RuntimeError where `max_sweeps` do not suffice: nearly parallel columns make progress slow.
+    """
+    d = problem.X.shape[1]
+    for state in coordinate_descent(problem, torch.zeros(d, dtype=torch.float64), whole(max_sweeps, "max_sweeps", 1)):
+        if state.coordinate in (None, d - 1) and problem.kkt_residual(state.x) <= tolerance:
+            return state.x
+    residual = problem.kkt_residual(state.x)
+    raise RuntimeError(f"the KKT residual is still {residual:.3g} after {max_sweeps} sweeps; tolerance {tolerance:.3g}")
+
+
+def _point(x: Tensor, name: str, d: int) -> Tensor:
+    x = real(x, name, ("d",))
+    if len(x) != d:
+        raise ValueError(f"{name} must have shape ({d},), one number per variable, got ({len(x)},)")
+    return x
