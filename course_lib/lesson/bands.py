@@ -17,7 +17,7 @@ def expect(what: str, value: float | int | Tensor, low: float | int, high: float
         raise ValueError(f"low must not exceed high, got {low} and {high}")
     if math.isnan(value) or not low <= value <= high:
         raise AssertionError(
-            f"{what} is {value:.4g}, outside the expected {low:g} … {high:g}. If you changed the cell, that may be "
+            f"{what} is {value:.4g}, outside the expected {low:.3g} … {high:.3g}. If you changed the cell, that may be "
             "what you wanted to see; if not, restart the kernel and run all cells."
         )
-    print(f"{what}: {value:.4g} (expected {low:g} … {high:g})")
+    print(f"{what}: {value:.4g} (expected {low:.3g} … {high:.3g})")

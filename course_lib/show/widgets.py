@@ -1,4 +1,4 @@
-"""A slider that redraws a figure, with a still picture wherever sliders do not work."""
+"""A slider that redraws a figure, with a still picture where there are no sliders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from course_lib.show.figure import CourseFigure
 
 
 class Slider:
-    """A live slider with its picture; where no kernel runs, a notebook shows the still picture instead."""
+    """A live slider with its picture, and a still picture for readers that know no widgets (GitHub, nbviewer)."""
 
     def __init__(self, draw: Callable[[object], CourseFigure], values: Sequence, name: str, start: object):
         import ipywidgets
