@@ -1,1 +1,1 @@
-"""The exercises, one module per lesson; each has a tuple `EXERCISES`."""
+"""The exercises: one module `lesson_NN` per lesson, each with a tuple `EXERCISES`; others hold what they share."""
