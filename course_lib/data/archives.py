@@ -66,6 +66,13 @@ SOURCES = {
 }
 
 
+def _packed_md5(source: Source) -> dict[str, str]:
+    """MD5 of each archive, from torchvision's own list."""
+    from torchvision import datasets
+
+    return dict(getattr(datasets, source.folder).resources)
+
+
 def _check(path: Path, expected: str) -> None:
     found = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
@@ -132,13 +139,11 @@ def _unpack(archive: Path, target: Path) -> None:
 
 def _ready(source: Source, name: str, raw: Path, spare: Path) -> Path:
     """Path of the verified unpacked file `name`; in `spare` where the data folder cannot be written to."""
-    from torchvision import datasets
-
     unpacked, archive = raw / name, raw / f"{name}.gz"
     if not unpacked.is_file() and not archive.is_file():
         _download(source, archive)
     if archive.is_file():  # also where it is unpacked already: a damaged file is named before it does harm elsewhere
-        _check(archive, dict(getattr(datasets, source.folder).resources)[archive.name])
+        _check(archive, _packed_md5(source)[archive.name])
     if not unpacked.is_file():
         try:
             _unpack(archive, unpacked)
@@ -153,10 +158,8 @@ def _ready(source: Source, name: str, raw: Path, spare: Path) -> Path:
 
 def complete(name: str, root: Path) -> bool:
     """Are all files of the set there, packed or unpacked? Raises DamagedArchive for one whose MD5 is wrong."""
-    from torchvision import datasets
-
     source, whole = SOURCES[name], True
-    raw, packed_md5 = root / source.folder / "raw", dict(getattr(datasets, source.folder).resources)
+    raw, packed_md5 = root / source.folder / "raw", _packed_md5(source)
     for file, md5 in source.unpacked_md5.items():
         unpacked, archive = raw / file, raw / f"{file}.gz"
         whole = whole and (unpacked.is_file() or archive.is_file())

@@ -38,7 +38,7 @@ def noisy_features(
 def accuracy(train: ImageSet, test: ImageSet, log_snr: float, seed: int) -> float:
     """Share of noisy test images that a ridge classifier, fitted to noisy training images, names rightly.
 
-    `seed` draws the training images, all test images when there are no more than 10,000, and all noise.
+    `seed` draws the noise and which 10,000 training images are used; the test images are the first 10,000.
     """
     generator = runtime.generator(seed)
     rows = torch.randperm(len(train), generator=generator)[:TRAIN_IMAGES]

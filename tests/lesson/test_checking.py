@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 
 import pytest
 import torch
@@ -60,6 +61,15 @@ def test_anything_else_is(answer):
     assert attempted(answer)
 
 
+class Answer:
+    def __init__(self, x, shift):
+        pass
+
+
+@torch.no_grad()
+def missing_under_a_decorator(x, shift): ...
+
+
 def in_place(x, shift):
     x *= 2
     return x + shift
@@ -95,6 +105,11 @@ def other_names(y, shift):
         (random_answer, "gives different values for the same arguments"),
         (other_names, r"takes the arguments \(y, shift\), but \(x, shift\) are wanted"),
         (lambda x: x, r"takes the arguments \(x\)"),
+        (lambda x, shift: sys.exit("enough"), "stopped with SystemExit: enough"),
+        (lambda x, shift: (2 * x + shift).to_sparse(), "stopped with|other values|slightly different"),
+        (torch.logit, "arguments .* wanted"),
+        (Answer, "returns a .*Answer, but a torch tensor is wanted"),
+        (torch.no_grad()(lambda x, shift: 1 / 0), "stopped with ZeroDivisionError"),
     ],
 )
 def test_a_wrong_answer_is_explained(answer, words):
@@ -114,6 +129,10 @@ def test_a_wrong_answer_is_explained(answer, words):
 )
 def test_right_answers_of_any_make_pass(answer):
     assert check(TASK, answer).status == "passed"
+
+
+def test_a_stub_under_another_decorator_is_not_an_attempt():
+    assert check(TASK, missing_under_a_decorator).status == "not attempted"
 
 
 def test_the_named_mistake_wins():
