@@ -12,6 +12,14 @@ from course_lib.foundations.bayes import (
     normal_posterior,
     sequential_update,
 )
+from course_lib.foundations.bits import (
+    BitState,
+    bit_posterior,
+    correlations,
+    flip_bits,
+    picture_posterior,
+    reverse_bits,
+)
 from course_lib.foundations.coordinate_descent import (
     Corner,
     Descent,
@@ -80,6 +88,7 @@ from course_lib.foundations.multivariate import (
 
 __all__ = [
     "THREE_STATES",
+    "BitState",
     "Corner",
     "Descent",
     "Lasso",
@@ -89,6 +98,7 @@ __all__ = [
     "affine_multivariate",
     "affine_normal",
     "bayes_rule",
+    "bit_posterior",
     "central_moment",
     "chain_factors",
     "chain_joint",
@@ -99,6 +109,7 @@ __all__ = [
     "conditional_mutual_information",
     "conditional_normal",
     "coordinate_descent",
+    "correlations",
     "cross_entropy",
     "decay_rate",
     "entropy",
@@ -106,6 +117,7 @@ __all__ = [
     "fit_forward",
     "fit_likelihood",
     "fit_reverse",
+    "flip_bits",
     "forward_kl",
     "js_divergence",
     "kl_diagonal",
@@ -123,10 +135,12 @@ __all__ = [
     "normal_density",
     "normal_log_density",
     "normal_posterior",
+    "picture_posterior",
     "principal_axes",
     "product_normal",
     "raw_moment",
     "reparameterised_gradients",
+    "reverse_bits",
     "reverse_kl",
     "score_function_gradients",
     "sequential_update",

@@ -14,6 +14,7 @@ from course_lib.foundations import (
     affine_multivariate,
     affine_normal,
     bayes_rule,
+    bit_posterior,
     chain_factors,
     chain_joint,
     chain_product,
@@ -23,10 +24,12 @@ from course_lib.foundations import (
     conditional_mutual_information,
     conditional_normal,
     coordinate_descent,
+    correlations,
     cross_entropy,
     entropy,
     fit_likelihood,
     fit_reverse,
+    flip_bits,
     forward_kl,
     js_divergence,
     kl_diagonal,
@@ -42,10 +45,12 @@ from course_lib.foundations import (
     n_step,
     normal_log_density,
     normal_posterior,
+    picture_posterior,
     principal_axes,
     product_normal,
     raw_moment,
     reparameterised_gradients,
+    reverse_bits,
     score_function_gradients,
     sequential_update,
     simulate,
@@ -233,4 +238,31 @@ DESCENT = [
 )
 def test_message(call, error, words):
     with pytest.raises(error, match=words):
+        call()
+
+
+BITS = torch.tensor([[True, False]])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: correlations(torch.tensor([0.1, 0.0])),
+            ValueError,
+            r"flips must lie strictly between 0 and 1, got fl",
+        ),
+        (lambda: flip_bits(torch.zeros(2), 0.1), TypeError, r"bits must be a tensor of booleans, got torch.float32; x"),
+        (lambda: flip_bits(BITS, 1.0), ValueError, "flip must lie strictly between 0 and 1, got 1"),
+        (lambda: picture_posterior(BITS, BITS[:, :1], 0.5), ValueError, r"pictures \(1, 2\), bits \(1, 1\)"),
+        (lambda: picture_posterior(BITS, BITS, 1.5), ValueError, "correlation must lie between -1 and 1, got 1.5"),
+        (lambda: picture_posterior(BITS, ~BITS, 1.0), ValueError, r"bits\[0\] cannot have come from any picture"),
+        (lambda: picture_posterior(BITS, BITS, 0.5, torch.tensor([0.5])), ValueError, "prior must sum to 1"),
+        (lambda: bit_posterior(BITS, BITS, 0.0, 0.5), ValueError, "flip must lie strictly between 0 and 1, got 0"),
+        (lambda: list(reverse_bits(BITS[0], torch.tensor([0.1]), 2)), ValueError, r"pictures must have shape \(K, d\)"),
+        (lambda: list(reverse_bits(BITS, torch.tensor([0.1]), 0)), ValueError, "n must be at least 1, got 0"),
+    ],
+)
+def test_bits(call, error, message):
+    with pytest.raises(error, match=message):
         call()
