@@ -3,13 +3,51 @@
 from pathlib import Path
 
 import torch
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 
 from course_lib import runtime, show
-from course_lib.data import photograph
+from course_lib.data import photograph, shapes
 from course_lib.diffusion import Schedule, q_sample
+from course_lib.foundations import reverse_bits
 
 FIGURES = Path(__file__).resolve().parent.parent / "assets" / "figures"
+
+
+def hero_01() -> None:
+    """Two pictures on their way from coin tosses: the bit diffusion of lesson 01."""
+    things = [shapes.Thing(size, "red", kind) for kind in shapes.SHAPES for size in shapes.SIZES]
+    scenes = shapes.render([shapes.Scene(thing, place) for thing in things for place in shapes.POSITIONS], seed=0)
+    flips = torch.linspace(0.002, 0.12, 60)
+    states = list(reverse_bits(scenes.masks[:, 0].flatten(1), flips, 8, generator=runtime.generator(1)))
+    steps = [0, 26, 33, 38, 43, 48, 54, 60]
+    rows = [states[k].bits[sample].reshape(1, 1, 32, 32).float() * 2 - 1 for sample in (5, 2) for k in steps]
+    figure = show.grid(torch.cat(rows), columns=len(steps), scale=3, alt="noise to shapes")
+    (FIGURES / "01_hero.png").write_bytes(figure.png())
+
+
+def states_01() -> None:
+    """The three-state chain as circles and arrows."""
+    figure, ax = show.subplots(size=(6, 2.6), alt="three states")
+    ax.set(xlim=(-1.2, 5.4), ylim=(-1.5, 1.0), aspect="equal")
+    ax.set_axis_off()
+    places = {"A": (0.4, 0), "B": (2.6, 0), "C": (4.6, 0)}
+    style = {"arrowstyle": "-|>", "mutation_scale": 14, "color": "0.25", "linewidth": 1.4}
+    radius = 0.34
+
+    def arrow(start: tuple, end: tuple, bend: float, label: str, at: tuple) -> None:
+        ax.add_patch(FancyArrowPatch(start, end, connectionstyle=f"arc3,rad={bend}", **style))
+        ax.text(*at, label, ha="center", va="center", fontsize=10)
+
+    for k, (name, (x, y)) in enumerate(places.items()):
+        ax.add_patch(Circle((x, y), radius, facecolor=show.COLORS[k], alpha=0.35, edgecolor="0.25"))
+        ax.text(x, y, name, ha="center", va="center", fontsize=13)
+    arrow((0.7, 0.16), (2.3, 0.16), -0.25, "0.7", (1.5, 0.55))
+    arrow((2.3, -0.16), (0.7, -0.16), -0.25, "0.9", (1.5, -0.55))
+    arrow((0.1, 0.18), (0.1, -0.18), 2.2, "0.3", (-0.55, 0))
+    arrow((2.75, 0.32), (2.45, 0.32), 2.0, "0.1", (2.6, 0.82))
+    arrow((4.25, 0), (2.96, 0), 0.0, "0.5", (3.6, 0.16))
+    arrow((4.4, -0.28), (0.45, -0.36), -0.35, "0.5", (2.6, -1.28))
+    (FIGURES / "01_states.png").write_bytes(figure.png())
 
 
 def hero_05() -> None:
@@ -64,6 +102,6 @@ def map_00() -> None:
 
 
 if __name__ == "__main__":
-    for draw in (hero_05, map_00):
+    for draw in (hero_01, states_01, hero_05, map_00):
         draw()
         print("drawn:", draw.__name__)
