@@ -80,3 +80,16 @@ def test_one_shot_must_fit_the_whole_lesson():
     verdict = check(task, with_arguments_of(task, images_only))
     assert verdict.status == "wrong"
     assert "gather(schedule.alpha_bars, t, x_start) fits every case" in verdict.message
+
+
+def test_without_observations_the_prior_is_left():
+    """1.2 on no shots at all: the mean of an empty tensor is NaN, and the message says what to use."""
+
+    def with_mean(prior_mean, prior_var, observations, noise_var):
+        n = len(observations)
+        precision = 1 / prior_var + n / noise_var
+        return (prior_mean / prior_var + n * observations.mean() / noise_var) / precision, 1 / precision
+
+    verdict = check(find("1.2"), with_mean)
+    assert verdict.status == "wrong"
+    assert "use observations.sum() and len(observations)" in verdict.message

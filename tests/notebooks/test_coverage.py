@@ -52,3 +52,9 @@ def test_applications():
     (cell,) = cells_tagged("00_start_here.ipynb", "B06")
     for word in ("vision", "language", "audio", "molecules", "time series", "adversarial purification"):
         assert word in cell
+
+
+def test_other_uses_of_markov_chains():
+    (cell,) = cells_tagged("01_bayes_and_markov_chains.ipynb", "A06")
+    for word in ("Markov decision process", "reinforcement learning", "hidden Markov model", "speech", "finance"):
+        assert word in cell
