@@ -37,7 +37,9 @@ def lesson(request):
 
 
 def test_there_are_lessons():
-    assert {"00_start_here", "05_forward_noising"} <= {path.stem for path in LESSONS}
+    numbers = [path.name[:2] for path in LESSONS]
+    assert numbers == sorted(set(numbers))
+    assert {"00", "01", "02", "03", "04", "05"} <= set(numbers)
 
 
 def test_stored_as_run_from_top_to_bottom(lesson):
