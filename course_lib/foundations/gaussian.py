@@ -72,7 +72,6 @@ def sum_normal(
     var_x: float | int | Real[Tensor, "*#shape"],
     mean_y: float | int | Real[Tensor, "*#shape"],
     var_y: float | int | Real[Tensor, "*#shape"],
-    *,
     a: float | int | Real[Tensor, "*#shape"] = 1.0,
     b: float | int | Real[Tensor, "*#shape"] = 1.0,
     covariance: float | int | Real[Tensor, "*#shape"] = 0.0,
