@@ -8,7 +8,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 from course_lib import runtime, show
 from course_lib.data import photograph, shapes
 from course_lib.diffusion import Schedule, q_sample
-from course_lib.foundations import reverse_bits
+from course_lib.foundations import normal_density, reverse_bits
 
 FIGURES = Path(__file__).resolve().parent.parent / "assets" / "figures"
 
@@ -48,6 +48,24 @@ def states_01() -> None:
     arrow((4.25, 0), (2.96, 0), 0.0, "0.5", (3.6, 0.16))
     arrow((4.4, -0.28), (0.45, -0.36), -0.35, "0.5", (2.6, -1.28))
     (FIGURES / "01_states.png").write_bytes(figure.png())
+
+
+def hero_02() -> None:
+    """Sums of dice on their way to the bell."""
+    figure, axes = show.subplots(1, 5, size=(9, 1.9), alt="sums of dice")
+    chances = one = torch.full((6,), 1 / 6, dtype=torch.float64)
+    for dice in range(1, 11):
+        if dice > 1:  # the exact distribution of the sum: every way to reach it
+            chances = torch.nn.functional.conv1d(chances[None], one.flip(0)[None, None], padding=5)[0]
+        if dice in (1, 2, 3, 5, 10):
+            ax = axes[(1, 2, 3, 5, 10).index(dice)]
+            total = torch.arange(dice, 6 * dice + 1)
+            ax.bar(total, chances, width=1, color=show.COLORS[5], edgecolor="white", linewidth=0.4)
+            grid = torch.linspace(dice - 1.5, 6 * dice + 1.5, 200)
+            ax.plot(grid, normal_density(grid, 3.5 * dice, 35 / 12 * dice), color=show.COLORS[1], linewidth=1.5)
+            ax.set(yticks=[], title="1 die" if dice == 1 else f"{dice} dice")
+            ax.spines["left"].set_visible(False)
+    (FIGURES / "02_hero.png").write_bytes(figure.png())
 
 
 def hero_05() -> None:
@@ -102,6 +120,6 @@ def map_00() -> None:
 
 
 if __name__ == "__main__":
-    for draw in (hero_01, states_01, hero_05, map_00):
+    for draw in (hero_01, states_01, hero_02, hero_05, map_00):
         draw()
         print("drawn:", draw.__name__)
