@@ -49,7 +49,7 @@ from course_lib.foundations.gaussian import (
     product_normal,
     sum_normal,
 )
-from course_lib.foundations.gradients import reparameterised_gradients, score_function_gradients
+from course_lib.foundations.gradients import reparameterise, reparameterised_gradients, score_function_gradients
 from course_lib.foundations.markov import (
     THREE_STATES,
     chain_joint,
@@ -126,6 +126,7 @@ __all__ = [
     "principal_axes",
     "product_normal",
     "raw_moment",
+    "reparameterise",
     "reparameterised_gradients",
     "reverse_kl",
     "score_function_gradients",
