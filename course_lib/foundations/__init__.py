@@ -57,7 +57,7 @@ from course_lib.foundations.gaussian import (
     product_normal,
     sum_normal,
 )
-from course_lib.foundations.gradients import reparameterised_gradients, score_function_gradients
+from course_lib.foundations.gradients import reparameterise, reparameterised_gradients, score_function_gradients
 from course_lib.foundations.markov import (
     THREE_STATES,
     chain_joint,
@@ -139,6 +139,7 @@ __all__ = [
     "principal_axes",
     "product_normal",
     "raw_moment",
+    "reparameterise",
     "reparameterised_gradients",
     "reverse_bits",
     "reverse_kl",

@@ -61,7 +61,9 @@ def reverse_kl(
 
 def fit_forward(data: Mixture) -> tuple[Float64[Tensor, ""], Float64[Tensor, ""]]:
     """Mean and variance of the Gaussian with the smallest forward KL: those of the data (moment matching)."""
-    return torch.tensor(data.mean, dtype=torch.float64), torch.tensor(data.variance, dtype=torch.float64)
+    mean = data.weights @ data.means
+    variance = data.weights @ (data.variances + (data.means - mean) ** 2)  # width of the humps, and their distance
+    return mean, variance
 
 
 def fit_reverse(

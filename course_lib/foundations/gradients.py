@@ -9,10 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float64, Real
+from jaxtyping import Float, Float64, Real
 from torch import Tensor
 
-from course_lib.foundations._checks import positive, real, whole
+from course_lib.foundations._checks import broadcast, positive, real, whole
+
+
+def reparameterise(
+    mean: Float[Tensor, "*#shape"], log_var: Float[Tensor, "*#shape"], noise: Float[Tensor, "*#shape"]
+) -> Float[Tensor, "..."]:
+    """A draw z = mean + std ε from N(mean, exp(log_var)) that gradients pass through; shapes broadcast.
+
+    log_var is the ln of the variance, so std = exp(½ log_var); noise holds the ε ~ N(0, 1). The dtype stays as it is:
+    networks draw with it. Source: Kingma & Welling 2013 (arXiv 1312.6114), section 2.4.
+    """
+    mean, log_var, noise = broadcast(mean=mean, log_var=log_var, noise=noise)
+    std = torch.exp(0.5 * log_var)
+    return mean + std * noise
 
 
 def reparameterised_gradients(
