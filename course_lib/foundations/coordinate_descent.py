@@ -54,6 +54,27 @@ def coordinate_descent(problem: Problem, start: Real[Tensor, "d"], sweeps: int) 
             yield Descent(sweep, i, x.clone(), float(problem.value(x)))
 
 
+def quadratic_step(A: Real[Tensor, "d d"], b: Real[Tensor, "d"], x: Real[Tensor, "d"], i: int) -> Float64[Tensor, ""]:
+    """(b_i - Σ_{j≠i} A_ij x_j) / A_ii: the value of coordinate i at which ½ xᵀA x - bᵀx is lowest, the others fixed.
+
+    A must be symmetric with a positive diagonal. The i-th component of the gradient, A x - b, vanishes there.
+    """
+    A, b, x = real(A, "A", ("d", "d")), real(b, "b", ("d",)), real(x, "x", ("d",))
+    others = A[i] @ x - A[i, i] * x[i]
+    return (b[i] - others) / A[i, i]
+
+
+def gauss_seidel(A: Real[Tensor, "d d"], b: Real[Tensor, "d"], x: Real[Tensor, "d"]) -> Float64[Tensor, "d"]:
+    """x after one sweep of `quadratic_step` over i = 0, 1, …, d-1, each from the newest values of all others.
+
+    Swept again and again it solves A x = b, for every symmetric positive definite A (Golub & Van Loan, theorem 11.2.3).
+    """
+    x = real(x, "x", ("d",)).clone()
+    for i in range(len(x)):
+        x[i] = quadratic_step(A, b, x, i)
+    return x
+
+
 class Quadratic:
     """½ xᵀA x - bᵀx with A (d, d) symmetric and positive definite: smooth, with its one minimum at A⁻¹ b."""
 
@@ -76,9 +97,7 @@ class Quadratic:
 
     def best_coordinate(self, x: Real[Tensor, "d"], i: int) -> Float64[Tensor, ""]:
         """(b_i - Σ_{j≠i} A_ij x_j) / A_ii: where the i-th component of the gradient A x - b vanishes."""
-        x = _point(x, "x", len(self.b))
-        others = self.A[i] @ x - self.A[i, i] * x[i]
-        return (self.b[i] - others) / self.A[i, i]
+        return quadratic_step(self.A, self.b, _point(x, "x", len(self.b)), i)
 
     @property
     def minimum(self) -> Float64[Tensor, "d"]:
@@ -134,14 +153,28 @@ class Lasso:
 
         The gradient must be -penalty · sign(w_i) where w_i ≠ 0, and at most the penalty in size where w_i = 0.
         """
-        w = _point(w, "w", self.X.shape[1])
-        gradient = self.X.T @ (self.X @ w - self.y)
-        at_zero = (gradient.abs() - self.penalty).clamp(min=0)
-        elsewhere = (gradient + self.penalty * w.sign()).abs()
-        return float(torch.where(w == 0, at_zero, elsewhere).max())
+        return float(lasso_residual(self.X, self.y, self.penalty, _point(w, "w", self.X.shape[1])))
 
 
-def soft_threshold(value: Real[Tensor, "*shape"], threshold: float | int) -> Float64[Tensor, "*shape"]:
+def lasso_residual(
+    X: Real[Tensor, "n d"], y: Real[Tensor, "n"], penalty: float | int | Real[Tensor, ""], w: Real[Tensor, "d"]
+) -> Float64[Tensor, ""]:
+    """How far ½ ‖y - X w‖² + penalty · Σ |w_i| is from its conditions for a minimum at w; 0 at the minimum.
+
+    Where w_i ≠ 0 the gradient of the first term must be -penalty · sign(w_i); where w_i = 0 it must be at most the
+    penalty in size. The residual is the largest violation over all i (the Karush-Kuhn-Tucker conditions).
+    """
+    X, y, w = real(X, "X", ("n", "d")), real(y, "y", ("n",)), real(w, "w", ("d",))
+    penalty = not_negative(penalty, "penalty", ())
+    gradient = X.T @ (X @ w - y)
+    at_zero = (gradient.abs() - penalty).clamp(min=0)
+    elsewhere = (gradient + penalty * w.sign()).abs()
+    return torch.where(w == 0, at_zero, elsewhere).max()
+
+
+def soft_threshold(
+    value: Real[Tensor, "*shape"], threshold: float | int | Real[Tensor, ""]
+) -> Float64[Tensor, "*shape"]:
     """sign(v) · max(|v| - threshold, 0): what minimises ½ (w - v)² + threshold · |w|. Small values become exactly 0."""
     value = real(value, "value")
     threshold = not_negative(threshold, "threshold", ())
