@@ -8,7 +8,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 from course_lib import runtime, show
 from course_lib.data import photograph, shapes
 from course_lib.diffusion import Schedule, q_sample
-from course_lib.foundations import normal_density, reverse_bits
+from course_lib.foundations import Corner, Quadratic, coordinate_descent, normal_density, reverse_bits
 
 FIGURES = Path(__file__).resolve().parent.parent / "assets" / "figures"
 
@@ -68,6 +68,23 @@ def hero_02() -> None:
     (FIGURES / "02_hero.png").write_bytes(figure.png())
 
 
+def hero_04() -> None:
+    """A walk along the axes into a bowl, and one that gets stuck on a crease."""
+    figure, axes = show.subplots(1, 2, size=(9, 3.2), alt="bowl and corner")
+    axis = torch.linspace(-2.6, 2.6, 161, dtype=torch.float64)
+    u, v = torch.meshgrid(axis, axis, indexing="xy")
+    bowl = Quadratic(torch.tensor([[1.0, 0.7], [0.7, 1.0]]), torch.zeros(2))
+    maps = ((0.5 * (u**2 + v**2) + 0.7 * u * v).sqrt(), (u + v).abs() + 3 * (u - v).abs())
+    starts = torch.tensor([-2.3, 2.1]), torch.tensor([2.3, 1.2])
+    for ax, height, problem, start in zip(axes, maps, (bowl, Corner()), starts, strict=True):
+        ax.contourf(axis, axis, height, levels=14, cmap="Blues_r")
+        walk = torch.stack([state.x for state in coordinate_descent(problem, start, sweeps=8)])
+        ax.plot(walk[:, 0], walk[:, 1], "o-", color=show.COLORS[4], linewidth=2.5, markersize=5)
+        ax.plot(0, 0, "*", color="white", markersize=16)
+        ax.set(xticks=[], yticks=[])
+    (FIGURES / "04_hero.png").write_bytes(figure.png())
+
+
 def hero_05() -> None:
     """The bundled photograph on its way to noise."""
     schedule = Schedule.cosine(1000)
@@ -120,6 +137,6 @@ def map_00() -> None:
 
 
 if __name__ == "__main__":
-    for draw in (hero_01, states_01, hero_02, hero_05, map_00):
+    for draw in (hero_01, states_01, hero_02, hero_04, hero_05, map_00):
         draw()
         print("drawn:", draw.__name__)
