@@ -119,6 +119,10 @@ BREAKS = (
     Break("reparameterised: noise forgotten", f"{FOUNDATIONS}/gradients.py", "slope * noise], dim=1", "slope], dim=1", "tests/foundations/test_gradients.py"),
     Break("descent: old coordinates", f"{FOUNDATIONS}/coordinate_descent.py", "x[i] = problem.best_coordinate(x, i)", "old = x if i == 0 else old; x = x.clone(); x[i] = problem.best_coordinate(old, i)", "tests/foundations/test_coordinate_descent.py"),
     Break("soft threshold: hard", f"{FOUNDATIONS}/coordinate_descent.py", "value.sign() * (value.abs() - threshold).clamp(min=0)", "value * (value.abs() > threshold)", "tests/foundations/test_coordinate_descent.py"),
+    Break("quadratic step: own term kept", f"{FOUNDATIONS}/coordinate_descent.py", "others = A[i] @ x - A[i, i] * x[i]", "others = A[i] @ x", "tests/foundations/test_coordinate_descent.py"),
+    Break("residual: zeros like the rest", f"{FOUNDATIONS}/coordinate_descent.py", "torch.where(w == 0, at_zero, elsewhere).max()", "elsewhere.max()", "tests/foundations/test_coordinate_descent.py"),
+    Break("exercise 4.2: triangle with old values", "course_lib/lesson/exercises/lesson_04.py", "torch.tril(A)", "torch.diag(A.diagonal())", "tests/lesson"),
+    Break("exercise 4.4: zero at the minimum not checked", "course_lib/lesson/exercises/lasso.py", "if abs(found) > 1e-6:", "if abs(found) < 1e-6:", "tests/lesson"),
     Break("lasso: own part counted twice", f"{FOUNDATIONS}/coordinate_descent.py", " + column * w[i]", "", "tests/foundations/test_coordinate_descent.py"),
 )
 # fmt: on
