@@ -22,9 +22,7 @@ def hero_03() -> None:
     noise = torch.randn(photo.shape, generator=runtime.generator(3))
     x = torch.linspace(-3, 3, 401)
     stages = (1.0, 0.99, 0.9, 0.6, 0.2, 0.01)
-    figure, axes = show.subplots(
-        2, len(stages), size=(9, 3), height_ratios=(1.25, 1), alt="nats to pure noise"
-    )
+    figure, axes = show.subplots(2, len(stages), size=(9, 3), height_ratios=(1.25, 1), alt="nats to pure noise")
     for share, above, below in zip(stages, *axes, strict=True):
         above.imshow(share**0.5 * photo + (1 - share) ** 0.5 * noise, cmap="gray", vmin=-1.6, vmax=1.6)
         above.set_axis_off()

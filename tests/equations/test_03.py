@@ -111,7 +111,7 @@ def test_eq_3_4():
 
 
 def test_eq_3_5():
-    """All distributions on three outcomes in steps of 1/8, zeros too: below 0 never, 0 for equals only, ∞ as it must."""
+    """All pairs of lists of three eighths, zeros too: never below 0, 0 for equals only, ∞ in its place."""
     steps = [(a, b, 8 - a - b) for a in range(9) for b in range(9 - a)]
     table = torch.tensor(steps, dtype=torch.float64) / 8
     kl = kl_discrete(table[:, None], table[None])
