@@ -57,7 +57,7 @@ def test_a_new_address_reaches_every_place(copy):
 
 def test_a_lesson_in_the_middle_joins_the_chain(copy):
     notebooks = copy / "notebooks"
-    files = sorted(path.name for path in notebooks.glob("*.ipynb"))
+    files = sorted(path.name for path in notebooks.glob("*.ipynb") if path.name[:2] != "03")
     card = "# 03 · KL divergence\n\n> Measure a distance.\n\n7 minutes.\n\n"
     card += "<!-- badge --><!-- /badge -->\n<!-- nav --><!-- /nav -->"
     cells = [{"cell_type": "markdown", "id": "card", "metadata": {}, "source": card.splitlines(keepends=True)}]

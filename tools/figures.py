@@ -8,7 +8,15 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 from course_lib import runtime, show
 from course_lib.data import photograph, shapes
 from course_lib.diffusion import Schedule, q_sample
-from course_lib.foundations import Corner, Quadratic, coordinate_descent, normal_density, reverse_bits
+from course_lib.foundations import (
+    Corner,
+    Mixture,
+    Quadratic,
+    coordinate_descent,
+    forward_kl,
+    normal_density,
+    reverse_bits,
+)
 
 FIGURES = Path(__file__).resolve().parent.parent / "assets" / "figures"
 
@@ -66,6 +74,32 @@ def hero_02() -> None:
             ax.set(yticks=[], title="1 die" if dice == 1 else f"{dice} dice")
             ax.spines["left"].set_visible(False)
     (FIGURES / "02_hero.png").write_bytes(figure.png())
+
+
+def hero_03() -> None:
+    """The photograph on its way to noise, its grey levels beside the standard Gaussian, and their KL divergence."""
+    photo = photograph(96)[0].mean(dim=0)
+    counts = torch.histc(photo, bins=32, min=-1, max=1)
+    middles = torch.linspace(-1 + 1 / 32, 1 - 1 / 32, 32)[counts > 0]
+    greys = Mixture(counts[counts > 0] / counts.sum(), middles, torch.full_like(middles, 1e-12))
+    noise = torch.randn(photo.shape, generator=runtime.generator(3))
+    x = torch.linspace(-3, 3, 401)
+    stages = (1.0, 0.99, 0.9, 0.6, 0.2, 0.01)
+    figure, axes = show.subplots(2, len(stages), size=(9, 3), height_ratios=(1.25, 1), alt="nats to pure noise")
+    for share, above, below in zip(stages, *axes, strict=True):
+        above.imshow(share**0.5 * photo + (1 - share) ** 0.5 * noise, cmap="gray", vmin=-1.6, vmax=1.6)
+        above.set_axis_off()
+        if share == 1:
+            below.bar(middles, 1.5 * counts[counts > 0] / counts.max(), 0.04, color=show.COLORS[1])
+            text = "∞"
+        else:
+            below.fill_between(x, greys.noised(share).density(x), color=show.COLORS[1], alpha=0.6, linewidth=0)
+            text = f"{forward_kl(greys.noised(share), 0, 1):.{4 if share < 0.1 else 2}f}"
+        below.plot(x, torch.exp(-(x**2) / 2) / (2 * torch.pi) ** 0.5, color=show.COLORS[0], linewidth=1.8)
+        below.set(yticks=[], xticks=[], ylim=(0, 1.7), xlim=(-3, 3))
+        below.spines["left"].set_visible(False)
+        below.set_xlabel(f"KL = {text} nats", fontsize=11)
+    (FIGURES / "03_hero.png").write_bytes(figure.png())
 
 
 def hero_04() -> None:
@@ -137,6 +171,6 @@ def map_00() -> None:
 
 
 if __name__ == "__main__":
-    for draw in (hero_01, states_01, hero_02, hero_04, hero_05, map_00):
+    for draw in (hero_01, states_01, hero_02, hero_03, hero_04, hero_05, map_00):
         draw()
         print("drawn:", draw.__name__)

@@ -30,6 +30,7 @@ class Break(NamedTuple):
 
 SCHEDULE, FORWARD = "course_lib/diffusion/schedule.py", "course_lib/diffusion/forward.py"
 FOUNDATIONS = "course_lib/foundations"
+EXERCISES = "course_lib/lesson/exercises"
 # fmt: off
 BREAKS = (
     Break("alphas without minus", SCHEDULE, "return 1 - self.betas", "return 1 - self.betas**2"),
@@ -124,6 +125,12 @@ BREAKS = (
     Break("exercise 4.2: triangle with old values", "course_lib/lesson/exercises/lesson_04.py", "torch.tril(A)", "torch.diag(A.diagonal())", "tests/lesson"),
     Break("exercise 4.4: zero at the minimum not checked", "course_lib/lesson/exercises/lasso.py", "if abs(found) > 1e-6:", "if abs(found) < 1e-6:", "tests/lesson"),
     Break("lasso: own part counted twice", f"{FOUNDATIONS}/coordinate_descent.py", " + column * w[i]", "", "tests/foundations/test_coordinate_descent.py"),
+    Break("kl exercise: independent route in bits", f"{EXERCISES}/divergences.py", "math.fsum(extra) * math.log(2)", "math.fsum(extra)", "tests/lesson"),
+    Break("kl exercise: an epsilon passes", f"{EXERCISES}/divergences.py", "    if found == math.inf:", "    if found > 1:", "tests/lesson"),
+    Break("kl exercise: NaN passes", f"{EXERCISES}/divergences.py", "if math.isnan(found):\n            return (", "if False:\n            return (", "tests/lesson"),
+    Break("draw exercise: gradients not looked at", f"{EXERCISES}/lesson_03.py", "properties=(_gradients_get_through, ", "properties=(", "tests/lesson"),
+    Break("forward fit: means' spread forgotten", f"{FOUNDATIONS}/fitting.py", "(data.variances + (data.means - mean) ** 2)", "data.variances", "tests/foundations tests/equations"),
+    Break("draw: variance as std", f"{FOUNDATIONS}/gradients.py", "std = torch.exp(0.5 * log_var)", "std = torch.exp(log_var)", "tests/foundations tests/equations"),
 )
 # fmt: on
 
