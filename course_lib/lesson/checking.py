@@ -57,6 +57,7 @@ def check(task: Exercise, attempt: Callable, seed: int = 0) -> Verdict:
     return Verdict("passed", f"passed: right on {task.draws} random draws{rules}.")
 
 
+_NTH = ("first", "second", "third", "fourth")
 _REST = "The lesson goes on with ours; yours is on `.attempt`."
 
 
@@ -83,11 +84,14 @@ def outcome(value: object, number: bool = False) -> Outcome:
         raise _Wrong("returns `...`: put your formula in its place.")
     if number and isinstance(value, int | float) and not isinstance(value, bool):
         return (torch.as_tensor(value),)
-    parts = value if isinstance(value, tuple) else (value,)
-    if all(isinstance(part, Tensor) for part in parts):
-        return parts
-    kind = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
-    raise _Wrong(f"returns a {kind}, but a {'number' if number else 'torch tensor'} is wanted.")
+    several = isinstance(value, tuple) or (isinstance(value, list) and all(isinstance(v, Tensor) for v in value))
+    parts = tuple(value) if several else (value,)
+    for k, part in enumerate(parts):
+        if not isinstance(part, Tensor):
+            kind = f"{type(part).__module__}.{type(part).__name__}".removeprefix("builtins.")
+            which = f", as {_NTH[k]} of {len(parts)} values" if 1 < len(parts) <= len(_NTH) else ""
+            raise _Wrong(f"returns a {kind}{which}, but a {'number' if number else 'torch tensor'} is wanted.")
+    return parts
 
 
 def _check_signature(task: Exercise, attempt: Callable) -> None:
@@ -116,12 +120,17 @@ def _call(function: Callable, args: tuple, number: bool, show_prints: bool = Fal
 
 def _check_shape(expected: Outcome, found: Outcome) -> None:
     if len(expected) != len(found):
-        raise _Wrong(f"returns {len(found)} values where {len(expected)} would do.")
-    for right, given in zip(expected, found, strict=True):
+        raise _Wrong(f"returns {_count(len(found))} where {_count(len(expected))} would do.")
+    for k, (right, given) in enumerate(zip(expected, found, strict=True)):
         if given.shape != right.shape:
-            raise _Wrong(f"returns the shape {tuple(given.shape)}, but {tuple(right.shape)} is wanted.")
+            shapes = f"the shape {tuple(given.shape)}, but {tuple(right.shape)} is wanted"
+            raise _Wrong(f"returns {shapes}{f' as {_NTH[k]} value' if len(found) > 1 else ''}.")
         if given.dtype in (torch.bool, torch.complex64, torch.complex128):
             raise _Wrong(f"returns {given.dtype} values, but real numbers are wanted.")
+
+
+def _count(n: int) -> str:
+    return "one value" if n == 1 else f"{n} values"
 
 
 def _same(task: Exercise, right: Outcome, given: Outcome) -> bool:
@@ -135,12 +144,14 @@ def _first_difference(task: Exercise, expected: list[Outcome], found: list[Outco
     for right, given in zip(expected, found, strict=True):
         if _same(task, right, given):
             continue
-        for r, g in zip(right, given, strict=True):
+        for n, (r, g) in enumerate(zip(right, given, strict=True)):
             gap = (r.double() - g.double()).abs().nan_to_num(nan=float("inf")).flatten()
             if len(gap) and gap.max() > task.atol:
                 k = int(gap.argmax())
                 value, wanted = float(g.flatten()[k]), float(r.flatten()[k])
-                shape = "has the right shape but other values: for example" if right[0].ndim else "gives"
+                shape = "has the right shape but other values: for example" if r.ndim else "gives"
+                if len(right) > 1:
+                    shape = f"is wrong in its {_NTH[n]} value: it has" if r.ndim else f"gives as its {_NTH[n]} value"
                 return f"{shape} {value:.5g} where {wanted:.5g} is right."
         return "has the right shape but slightly different values."
     return None
@@ -168,7 +179,8 @@ def _where(error: BaseException, attempt: Callable) -> str:
     advice = ""
     if isinstance(error, RuntimeError) and "must match the size of tensor" in str(error):
         advice = (
-            " Two shapes do not fit: a number per image must have the shape (batch, 1, 1, 1), as `gather` gives it."
+            " Two shapes do not fit together. x[:, None] makes a row of numbers a column; for a batch of images, "
+            "`gather` gives one number per image, shaped (batch, 1, 1, 1)."
         )
     if isinstance(error, ValueError | TypeError) and "only one element" in str(error):
         advice = " `math` works on single numbers; for tensors use torch.sqrt, torch.log, torch.cos, .clamp(max=…)."

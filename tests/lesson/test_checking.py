@@ -87,7 +87,7 @@ def other_names(y, shift):
     ("answer", "words"),
     [
         (lambda x, shift: (2 * x + shift)[0], r"returns the shape \(2,\), but \(3, 2\) is wanted"),
-        (lambda x, shift: (x, shift), "returns 2 values where 1 would do"),
+        (lambda x, shift: (x, shift), "returns 2 values where one value would do"),
         (lambda x, shift: print("x"), "returns nothing: is the `return` missing"),
         (lambda x, shift: "x" + str(shift), "returns a str, but a torch tensor is wanted"),
         (lambda x, shift: x > shift, "torch.bool"),
@@ -157,3 +157,34 @@ def test_prints_of_the_first_call_only(capsys):
 
     assert check(TASK, chatty).status == "passed"
     assert capsys.readouterr().out == "here\n"
+
+
+PAIR = Exercise(
+    id="9.9",
+    title="two values",
+    reference=lambda x: (x, x.sum()),
+    independent=lambda x: (x.clone(), x.sum()),
+    draw=lambda generator: (torch.randn(3, generator=generator, dtype=torch.float64),),
+    mistakes=(),
+    hints=(),
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda x: x, "returns one value where 2 values would do"),
+        (lambda x: (x, x), r"returns the shape \(3,\), but \(\) is wanted as second value"),
+        (lambda x: (x, float(x.sum())), "returns a float, as second of 2 values, but a torch tensor is wanted"),
+        (lambda x: (x, 2 * x.sum()), "gives as its second value"),
+        (lambda x: (2 * x, x.sum()), "is wrong in its first value"),
+    ],
+)
+def test_of_two_values_the_wrong_one_is_named(answer, words):
+    verdict = check(PAIR, answer)
+    assert verdict.status == "wrong"
+    assert re.search(words, verdict.message), verdict.message
+
+
+def test_a_list_of_tensors_is_as_good_as_a_tuple():
+    assert check(PAIR, lambda x: [x, x.sum()]).status == "passed"
