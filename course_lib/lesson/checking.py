@@ -145,7 +145,8 @@ def _first_difference(task: Exercise, expected: list[Outcome], found: list[Outco
         if _same(task, right, given):
             continue
         for n, (r, g) in enumerate(zip(right, given, strict=True)):
-            gap = (r.double() - g.double()).abs().nan_to_num(nan=float("inf")).flatten()
+            gap = (r.double() - g.double()).abs().nan_to_num(nan=float("inf"))
+            gap = torch.where(r.double() == g.double(), 0.0, gap).flatten()  # ∞ - ∞ is no difference
             if len(gap) and gap.max() > task.atol:
                 k = int(gap.argmax())
                 value, wanted = float(g.flatten()[k]), float(r.flatten()[k])

@@ -62,6 +62,12 @@ MARKOV_FACTORISATION = Exercise(
             "P(c | b) = P(b, c) / P(b).",
         ),
         Mistake(
+            "b from c",
+            lambda j: j.sum(2)[:, :, None] * (j.sum(0) / j.sum((0, 1)))[None],
+            "divides P(b, c) by P(c), which gives P(b | c). What stands behind the bar "
+            "divides: P(c | b) = P(b, c) / P(b).",
+        ),
+        Mistake(
             "divided by P(a)",
             lambda j: j.sum(2)[:, :, None] * j.sum(0)[None] / j.sum((1, 2))[:, None, None],
             "divides by P(a). For P(c | b) the table P(b, c) is divided by what stands behind the bar, P(b).",
@@ -109,6 +115,18 @@ STATIONARY = Exercise(
             "length 1 instead of sum 1",
             lambda P: stationary(P) / stationary(P).norm(),
             "points the right way but has length 1, as eigenvectors do. Probabilities sum to 1: divide by the sum.",
+        ),
+        Mistake(
+            "eigenvector of P instead of P.T",
+            lambda P: torch.ones(len(P), dtype=P.dtype) / len(P) ** 0.5,
+            "gives every state the same number. That is an eigenvector of P, and of any matrix whose rows sum to 1. "
+            "The distribution stands on the left of P: take P.T, and divide by the sum.",
+        ),
+        Mistake(
+            "eigenvector of P instead of P.T, negative",
+            lambda P: -torch.ones(len(P), dtype=P.dtype) / len(P) ** 0.5,
+            "gives every state the same negative number. That is an eigenvector of P, and of any matrix whose rows sum "
+            "to 1. The distribution stands on the left of P: take P.T, and divide by the sum.",
         ),
         Mistake(
             "negative eigenvector",
@@ -214,6 +232,12 @@ BIT_POSTERIOR = Exercise(
             "gives the probability that x_{t-1} is 0. Wanted is that it is 1.",
         ),
         Mistake(
+            "probability of the start",
+            lambda x_t, x_0, f, c: torch.where(x_0, bit_posterior(x_t, x_0, f, c), 1 - bit_posterior(x_t, x_0, f, c)),
+            "gives the probability that x_{t-1} equals x_start. Wanted is that it is 1: turn it round "
+            "where x_start is 0.",
+        ),
+        Mistake(
             "flip turned round",
             lambda x_t, x_0, f, c: bit_posterior(~x_t, x_0, f, c),
             "swaps flipped and unchanged in the likelihood: from x_{t-1} = 1, x_t = 1 has the probability 1 - flip.",
@@ -221,8 +245,9 @@ BIT_POSTERIOR = Exercise(
     ),
     hints=(
         "Bayes' rule for two hypotheses: x_{t-1} is 1, or x_{t-1} is 0. Work out likelihood times prior for both.",
-        "For the hypothesis 1: torch.where(x_t, 1 - flip, flip) is the likelihood, "
-        "torch.where(x_start, same, 1 - same) the prior, with same = (1 + correlation_before) / 2.",
-        "For 0 the two values in each `where` change places. The answer is one / (one + nought).",
+        "For the hypothesis 1 the likelihood is torch.where(x_t, 1 - flip, flip). The prior is made in the same "
+        "way from x_start, with the probability of equation 1.17.",
+        "For the hypothesis 0 the two values in each `where` change places. The answer is one / (one + nought), each of "
+        "them likelihood times prior.",
     ),
 )

@@ -144,6 +144,12 @@ NORMAL_POSTERIOR = Exercise(
             "gives the data the weight of the prior and the prior that of the data. The surer of the two pulls more.",
         ),
         Mistake(
+            "mean not multiplied by the variance",
+            lambda m, v, x, s: (m / v + x.sum() / s, 1 / _precision(v, x, s)),
+            "leaves the bracket of equation 1.7 as it is. Multiply it by the posterior variance (or divide it by the "
+            "precision): the weights of an average sum to 1.",
+        ),
+        Mistake(
             "standard deviation for variance",
             lambda m, v, x, s: (normal_posterior(m, v, x, s)[0], normal_posterior(m, v, x, s)[1].sqrt()),
             "returns a standard deviation. The variance is wanted: leave the root out.",
