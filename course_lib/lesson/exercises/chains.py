@@ -247,7 +247,7 @@ BIT_POSTERIOR = Exercise(
         "Bayes' rule for two hypotheses: x_{t-1} is 1, or x_{t-1} is 0. Work out likelihood times prior for both.",
         "For the hypothesis 1 the likelihood is torch.where(x_t, 1 - flip, flip). The prior is made in the same "
         "way from x_start, with the probability of equation 1.17.",
-        "For the hypothesis 0 the two values in each `where` change places. The answer is one / (one + nought), each of "
-        "them likelihood times prior.",
+        "For the hypothesis 0 the two values in each `where` change places. The answer is one / (one + nought), each "
+        "of them likelihood times prior.",
     ),
 )
