@@ -205,6 +205,15 @@ def test_lasso_satisfies_its_conditions(seed, penalty):
             assert problem.value(w + scale * step) >= problem.value(w) - 1e-9
 
 
+def test_the_solver_takes_the_steps_of_the_iteration():
+    """Stopped after every sweep, it stands where `coordinate_descent` stands."""
+    problem = lasso(3, 2.0)
+    states = [s for s in coordinate_descent(problem, torch.zeros(8), 6) if s.coordinate == 7]
+    for state in states:
+        reached = problem.kkt_residual(state.x) * (1 + 1e-6)
+        assert torch.allclose(solve_lasso(problem, tolerance=reached), state.x, atol=1e-12)
+
+
 def test_lasso_by_a_bounded_solver():
     """w = u - v with u, v ≥ 0 makes the problem smooth: scipy's L-BFGS-B finds the same value."""
     problem = lasso(1, 4.0)

@@ -52,3 +52,11 @@ def test_applications():
     (cell,) = cells_tagged("00_start_here.ipynb", "B06")
     for word in ("vision", "language", "audio", "molecules", "time series", "adversarial purification"):
         assert word in cell
+
+
+def test_optimisation_pointers():
+    (cell,) = cells_tagged("04_coordinate_descent.ipynb", "A25")
+    methods = ("dual ascent", "augmented lagrangian")
+    authors = ("Beck", "Tetruashvili", "Li, T. Zhao", "Sun", "Hong", "Wright", "CMU 10-725", "Boyd", "Vandenberghe")
+    for word in (*methods, *map(str.lower, authors)):
+        assert word in cell.lower()
