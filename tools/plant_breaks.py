@@ -107,6 +107,13 @@ BREAKS = (
     Break("reparameterised: noise forgotten", f"{FOUNDATIONS}/gradients.py", "slope * noise], dim=1", "slope], dim=1", "tests/foundations/test_gradients.py"),
     Break("descent: old coordinates", f"{FOUNDATIONS}/coordinate_descent.py", "x[i] = problem.best_coordinate(x, i)", "old = x if i == 0 else old; x = x.clone(); x[i] = problem.best_coordinate(old, i)", "tests/foundations/test_coordinate_descent.py"),
     Break("soft threshold: hard", f"{FOUNDATIONS}/coordinate_descent.py", "value.sign() * (value.abs() - threshold).clamp(min=0)", "value * (value.abs() > threshold)", "tests/foundations/test_coordinate_descent.py"),
+    Break("quadratic step: own term kept", f"{FOUNDATIONS}/coordinate_descent.py", "others = A[i] @ x - A[i, i] * x[i]", "others = A[i] @ x", "tests/foundations/test_coordinate_descent.py"),
+    Break("sweep: old coordinates", f"{FOUNDATIONS}/coordinate_descent.py", "x[i] = quadratic_step(A, b, x, i)", "old = x.clone() if i == 0 else old; x[i] = quadratic_step(A, b, old, i)", "tests/foundations/test_coordinate_descent.py"),
+    Break("lasso residual: zeros not spared", f"{FOUNDATIONS}/coordinate_descent.py", "(gradient.abs() - penalty).clamp(min=0)", "gradient.abs()", "tests/equations/test_04.py"),
+    Break("k-means: median", f"{FOUNDATIONS}/clustering.py", "points[assignment == k].mean(dim=0)", "points[assignment == k].median(dim=0).values", "tests/foundations/test_clustering.py"),
+    Break("exercise 4.1: route bent", "course_lib/lesson/exercises/lesson_04.py", "return (low - high) / (2 * (low", "return (low - high) / (low - 2 * middle + (low", "tests/lesson/test_exercises.py"),
+    Break("exercise 4.3: single numbers not asked for", "course_lib/lesson/exercises/sparsity.py", "if found is not None and all(", "if found is None or all(", "tests/lesson/test_exercises.py"),
+    Break("exercise 4.4: never all zero", "course_lib/lesson/exercises/sparsity.py", "down = penalty if value <= 0 else -penalty", "down = penalty if value < 0 else -penalty", "tests/lesson/test_exercises.py"),
     Break("lasso: own part counted twice", f"{FOUNDATIONS}/coordinate_descent.py", " + column * w[i]", "", "tests/foundations/test_coordinate_descent.py"),
 )
 # fmt: on

@@ -95,6 +95,17 @@ def test_a_sweep_must_leave_the_start_alone():
     assert "changes one of its arguments in place" in verdict.message
 
 
+def test_a_soft_threshold_must_take_a_single_number():
+    """4.3: right for every shape that has rows, but the coordinate step has none."""
+
+    def row_by_row(value, threshold):
+        return torch.stack([row.sign() * (row.abs() - threshold).clamp(min=0) for row in value])
+
+    verdict = check(find("4.3"), row_by_row)
+    assert verdict.status == "wrong"
+    assert "fails for a tensor that holds a single number" in verdict.message
+
+
 def test_other_right_forms_of_lesson_04_pass():
     """The step as a correction of x_i, in float32 or as a plain number; the residual as a tensor."""
 
