@@ -1,5 +1,6 @@
 """Draw the figures in assets/figures: `python tools/figures.py`. Each function below makes one of them."""
 
+import math
 from pathlib import Path
 
 import torch
@@ -10,12 +11,14 @@ from course_lib.data import photograph, shapes
 from course_lib.diffusion import Schedule, q_sample
 from course_lib.foundations import (
     Corner,
+    Lasso,
     Mixture,
     Quadratic,
     coordinate_descent,
     forward_kl,
     normal_density,
     reverse_bits,
+    solve_lasso,
 )
 
 FIGURES = Path(__file__).resolve().parent.parent / "assets" / "figures"
@@ -102,23 +105,6 @@ def hero_03() -> None:
     (FIGURES / "03_hero.png").write_bytes(figure.png())
 
 
-def hero_04() -> None:
-    """A walk along the axes into a bowl, and one that gets stuck on a crease."""
-    figure, axes = show.subplots(1, 2, size=(9, 3.2), alt="bowl and corner")
-    axis = torch.linspace(-2.6, 2.6, 161, dtype=torch.float64)
-    u, v = torch.meshgrid(axis, axis, indexing="xy")
-    bowl = Quadratic(torch.tensor([[1.0, 0.7], [0.7, 1.0]]), torch.zeros(2))
-    maps = ((0.5 * (u**2 + v**2) + 0.7 * u * v).sqrt(), (u + v).abs() + 3 * (u - v).abs())
-    starts = torch.tensor([-2.3, 2.1]), torch.tensor([2.3, 1.2])
-    for ax, height, problem, start in zip(axes, maps, (bowl, Corner()), starts, strict=True):
-        ax.contourf(axis, axis, height, levels=14, cmap="Blues_r")
-        walk = torch.stack([state.x for state in coordinate_descent(problem, start, sweeps=8)])
-        ax.plot(walk[:, 0], walk[:, 1], "o-", color=show.COLORS[4], linewidth=2.5, markersize=5)
-        ax.plot(0, 0, "*", color="white", markersize=16)
-        ax.set(xticks=[], yticks=[])
-    (FIGURES / "04_hero.png").write_bytes(figure.png())
-
-
 def hero_05() -> None:
     """The bundled photograph on its way to noise."""
     schedule = Schedule.cosine(1000)
@@ -128,6 +114,51 @@ def hero_05() -> None:
     states = [photo if t == 0 else q_sample(schedule, photo, t, noise) for t in steps]
     figure = show.grid(torch.cat(states), columns=len(steps), scale=1, alt="photograph to noise")
     (FIGURES / "05_hero.png").write_bytes(figure.png())
+
+
+def hero_04() -> None:
+    """Arrived in a bowl, stuck on a crease, and a portrait with half of its pixels missing and filled in."""
+    figure, axes = show.subplots(
+        1, 4, size=(9, 2.6), alt="coordinate descent: arrived, stuck, and a portrait filled in"
+    )
+    grid = torch.linspace(-2, 2, 401, dtype=torch.float64)
+    x, y = grid[None, :], grid[:, None]
+    bowl = Quadratic(torch.tensor([[1.0, 0.75], [0.75, 1.0]]), torch.zeros(2))
+    scenes = (
+        (
+            0.5 * (x**2 + 1.5 * x * y + y**2),
+            bowl,
+            (-1.5, -1.7),
+            [0.03, 0.15, 0.4, 0.8, 1.4, 2.3, 3.5],
+            "one at a time: arrived",
+        ),
+        ((x + y).abs() + 3 * (x - y).abs(), Corner(), (-1.7, 1.2), [0.4, 1, 2, 3, 4.2, 5.6, 7.2], "a crease: stuck"),
+    )
+    for ax, (heights, problem, start, levels, title) in zip(axes[:2], scenes, strict=True):
+        blues = [(1 - 0.5 * s, 1 - 0.32 * s, 1 - 0.1 * s) for s in torch.linspace(1, 0.1, len(levels)).tolist()]
+        ax.contourf(grid, grid, heights, levels=[-1, *levels], colors=blues)
+        path = torch.stack([s.x for s in coordinate_descent(problem, torch.tensor(start, dtype=torch.float64), 12)])
+        ax.plot(path[:, 0], path[:, 1], "o-", color=show.COLORS[1], markersize=4, linewidth=2)
+        ax.plot(0, 0, "*", color=show.COLORS[2], markersize=15)
+        ax.set_title(title, fontsize=10)
+    side = 40
+    portrait = photograph(96).double().mean(dim=1)[0, 8 : 8 + side, 28 : 28 + side].flatten()
+    given = torch.rand(side**2, generator=runtime.generator(0)) < 0.5
+    waves = torch.cos(math.pi * torch.outer(torch.arange(side), torch.arange(side) + 0.5).double() / side)
+    waves = waves / waves.norm(dim=1, keepdim=True)
+    patterns, mean = torch.kron(waves, waves).T, portrait[given].mean()
+    w = solve_lasso(Lasso(patterns[given], portrait[given] - mean, 0.1), tolerance=1e-6)
+    orange = torch.tensor([0.9, -0.1, -1.0], dtype=torch.float64)[:, None]
+    pictures = (torch.where(given, portrait.expand(3, -1), orange), torch.where(given, portrait, patterns @ w + mean))
+    for ax, picture, title in zip(axes[2:], pictures, ("half of the pixels", "filled in"), strict=True):
+        rgb = picture.expand(3, -1).reshape(3, side, side).permute(1, 2, 0)
+        ax.imshow(((rgb + 1) / 2).clamp(0, 1), interpolation="nearest")
+        ax.set_title(title, fontsize=10)
+    for ax in axes:
+        ax.set_axis_off()
+        ax.set_aspect("equal")
+    figure.get_layout_engine().set(h_pad=0.08)
+    (FIGURES / "04_hero.png").write_bytes(figure.png())
 
 
 def map_00() -> None:

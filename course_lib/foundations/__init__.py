@@ -20,6 +20,7 @@ from course_lib.foundations.bits import (
     picture_posterior,
     reverse_bits,
 )
+from course_lib.foundations.clustering import Clusters, kmeans, nearest_centre
 from course_lib.foundations.coordinate_descent import (
     Corner,
     Descent,
@@ -28,6 +29,7 @@ from course_lib.foundations.coordinate_descent import (
     coordinate_descent,
     gauss_seidel,
     lasso_residual,
+    lasso_step,
     quadratic_step,
     soft_threshold,
     solve_lasso,
@@ -92,6 +94,7 @@ from course_lib.foundations.multivariate import (
 __all__ = [
     "THREE_STATES",
     "BitState",
+    "Clusters",
     "Corner",
     "Descent",
     "Lasso",
@@ -128,7 +131,9 @@ __all__ = [
     "kl_discrete",
     "kl_multivariate",
     "kl_normal",
+    "kmeans",
     "lasso_residual",
+    "lasso_step",
     "marginal_normal",
     "markov_factorisation",
     "mass_moments",
@@ -137,6 +142,7 @@ __all__ = [
     "moment_about",
     "mutual_information",
     "n_step",
+    "nearest_centre",
     "normal_density",
     "normal_log_density",
     "normal_posterior",

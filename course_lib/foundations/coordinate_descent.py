@@ -1,12 +1,14 @@
 """Coordinate descent: minimise along one axis at a time, round and round.
 
-Where it works: smooth convex functions (`Quadratic`), and smooth convex plus a separable convex part (`Lasso`).
-Where it does not: `Corner`, convex with a crease that runs across the axes.
+The steps stand alone as small functions (`quadratic_step`, `gauss_seidel`, `lasso_step`, `lasso_residual`), which the
+problems below use. Where it works: smooth convex functions (`Quadratic`), and smooth convex plus a separable convex
+part (`Lasso`). Where it does not: `Corner`, convex with a crease that runs across the axes.
 Source: Wright 2015, Coordinate Descent Algorithms (arXiv 1502.04759); Tseng 2001 for the separable case.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -14,7 +16,7 @@ import torch
 from jaxtyping import Float64, Real
 from torch import Tensor
 
-from course_lib.foundations._checks import not_negative, real, whole
+from course_lib.foundations._checks import not_negative, positive, real, same_length, whole
 from course_lib.foundations.multivariate import checked_covariance
 
 
@@ -55,20 +57,18 @@ def coordinate_descent(problem: Problem, start: Real[Tensor, "d"], sweeps: int) 
 
 
 def quadratic_step(A: Real[Tensor, "d d"], b: Real[Tensor, "d"], x: Real[Tensor, "d"], i: int) -> Float64[Tensor, ""]:
-    """(b_i - Σ_{j≠i} A_ij x_j) / A_ii: the value of coordinate i at which ½ xᵀA x - bᵀx is lowest, the others fixed.
+    """(b_i - Σ_{j≠i} A_ij x_j) / A_ii: the best value of coordinate i for ½ xᵀA x - bᵀx, the others as they are in x.
 
-    A must be symmetric with a positive diagonal. The i-th component of the gradient, A x - b, vanishes there.
+    There the i-th component of the gradient A x - b vanishes. A is symmetric; raises ValueError unless A_ii > 0.
     """
     A, b, x = real(A, "A", ("d", "d")), real(b, "b", ("d",)), real(x, "x", ("d",))
+    same_length(A=A, b=b, x=x)
     others = A[i] @ x - A[i, i] * x[i]
-    return (b[i] - others) / A[i, i]
+    return (b[i] - others) / positive(A[i, i], f"A[{i}, {i}]")
 
 
 def gauss_seidel(A: Real[Tensor, "d d"], b: Real[Tensor, "d"], x: Real[Tensor, "d"]) -> Float64[Tensor, "d"]:
-    """x after one sweep of `quadratic_step` over i = 0, 1, …, d-1, each from the newest values of all others.
-
-    Swept again and again it solves A x = b, for every symmetric positive definite A (Golub & Van Loan, theorem 11.2.3).
-    """
+    """One sweep over all coordinates of ½ xᵀA x - bᵀx, first to last, each step using what the ones before it found."""
     x = real(x, "x", ("d",)).clone()
     for i in range(len(x)):
         x[i] = quadratic_step(A, b, x, i)
@@ -122,6 +122,43 @@ class Corner:
         return _point(x, "x", 2)[1 - i].clone()
 
 
+def soft_threshold(value: Real[Tensor, "*shape"], threshold: float | int) -> Float64[Tensor, "*shape"]:
+    """sign(v) · max(|v| - threshold, 0): what minimises ½ (w - v)² + threshold · |w|. Small values become exactly 0."""
+    value = real(value, "value")
+    threshold = not_negative(threshold, "threshold", ())
+    return value.sign() * (value.abs() - threshold).clamp(min=0)
+
+
+def lasso_step(
+    X: Real[Tensor, "n d"], y: Real[Tensor, "n"], penalty: float | int, w: Real[Tensor, "d"], i: int
+) -> Float64[Tensor, ""]:
+    """The best value of w_i for ½ ‖y - X w‖² + penalty · Σ |w_i|, the others as they are in w.
+
+    Soft threshold of X_iᵀ(what the other coordinates leave of y), over ‖X_i‖²; 0 for a column of zeros.
+    """
+    X, y, w = _checked(X, y, w)
+    column = X[:, i]
+    size = column @ column
+    if size == 0:
+        return torch.zeros_like(size)
+    unexplained = y - X @ w + column * w[i]
+    return soft_threshold(column @ unexplained, penalty) / size
+
+
+def lasso_residual(X: Real[Tensor, "n d"], y: Real[Tensor, "n"], penalty: float | int, w: Real[Tensor, "d"]) -> float:
+    """How far w is from minimising ½ ‖y - X w‖² + penalty · Σ |w_i|: 0 at the minimum (Karush, Kuhn, Tucker).
+
+    With g = Xᵀ(X w - y), the gradient of the smooth part: |g_i + penalty · sign(w_i)| where w_i is not 0, and the
+    excess of |g_i| over the penalty where w_i is 0; the largest of them all.
+    """
+    X, y, w = _checked(X, y, w)
+    penalty = float(not_negative(penalty, "penalty", ()))
+    gradient = X.T @ (X @ w - y)
+    elsewhere = (gradient + penalty * w.sign()).abs()
+    at_zero = (gradient.abs() - penalty).clamp(min=0)
+    return float(torch.where(w == 0, at_zero, elsewhere).max())
+
+
 class Lasso:
     """½ ‖y - X w‖² + penalty · Σ |w_i| with X (n, d), y (n,): smooth and convex, plus one crease along each axis.
 
@@ -129,10 +166,9 @@ class Lasso:
     """
 
     def __init__(self, X: Real[Tensor, "n d"], y: Real[Tensor, "n"], penalty: float | int):
-        self.X, self.y = real(X, "X", ("n", "d")), real(y, "y", ("n",))
+        X = real(X, "X", ("n", "d"))
+        self.X, self.y, _ = _checked(X, y, torch.zeros(X.shape[1]))
         self.penalty = float(not_negative(penalty, "penalty", ()))
-        if len(self.X) != len(self.y):
-            raise ValueError(f"X must have one row per value of y, {len(self.y)}, got {len(self.X)}")
 
     def value(self, w: Real[Tensor, "d"]) -> Float64[Tensor, ""]:
         """The function at w."""
@@ -141,57 +177,49 @@ class Lasso:
 
     def best_coordinate(self, w: Real[Tensor, "d"], i: int) -> Float64[Tensor, ""]:
         """Soft threshold of X_iᵀ(what the other coordinates leave of y), over ‖X_i‖²; 0 for a column of zeros."""
-        w, column = _point(w, "w", self.X.shape[1]), self.X[:, i]
-        size = column @ column
-        if size == 0:
-            return torch.zeros_like(size)
-        unexplained = self.y - self.X @ w + column * w[i]
-        return soft_threshold(column @ unexplained, self.penalty) / size
+        return lasso_step(self.X, self.y, self.penalty, w, i)
 
     def kkt_residual(self, w: Real[Tensor, "d"]) -> float:
         """Largest violation of 0 ∈ gradient + penalty · subgradient of |w_i|, over all i; 0 at the minimum.
 
         The gradient must be -penalty · sign(w_i) where w_i ≠ 0, and at most the penalty in size where w_i = 0.
         """
-        return float(lasso_residual(self.X, self.y, self.penalty, _point(w, "w", self.X.shape[1])))
-
-
-def lasso_residual(
-    X: Real[Tensor, "n d"], y: Real[Tensor, "n"], penalty: float | int | Real[Tensor, ""], w: Real[Tensor, "d"]
-) -> Float64[Tensor, ""]:
-    """How far ½ ‖y - X w‖² + penalty · Σ |w_i| is from its conditions for a minimum at w; 0 at the minimum.
-
-    Where w_i ≠ 0 the gradient of the first term must be -penalty · sign(w_i); where w_i = 0 it must be at most the
-    penalty in size. The residual is the largest violation over all i (the Karush-Kuhn-Tucker conditions).
-    """
-    X, y, w = real(X, "X", ("n", "d")), real(y, "y", ("n",)), real(w, "w", ("d",))
-    penalty = not_negative(penalty, "penalty", ())
-    gradient = X.T @ (X @ w - y)
-    at_zero = (gradient.abs() - penalty).clamp(min=0)
-    elsewhere = (gradient + penalty * w.sign()).abs()
-    return torch.where(w == 0, at_zero, elsewhere).max()
-
-
-def soft_threshold(
-    value: Real[Tensor, "*shape"], threshold: float | int | Real[Tensor, ""]
-) -> Float64[Tensor, "*shape"]:
-    """sign(v) · max(|v| - threshold, 0): what minimises ½ (w - v)² + threshold · |w|. Small values become exactly 0."""
-    value = real(value, "value")
-    threshold = not_negative(threshold, "threshold", ())
-    return value.sign() * (value.abs() - threshold).clamp(min=0)
+        return lasso_residual(self.X, self.y, self.penalty, w)
 
 
 def solve_lasso(problem: Lasso, tolerance: float = 1e-9, max_sweeps: int = 10_000) -> Float64[Tensor, "d"]:
     """Coordinate descent from 0 until the KKT residual is at most `tolerance`.
 
+    The steps of `lasso_step`; what is unexplained is mended after each, so that a step costs as much as one column.
     Raises RuntimeError where `max_sweeps` do not suffice: nearly parallel columns make progress slow.
     """
-    d = problem.X.shape[1]
-    for state in coordinate_descent(problem, torch.zeros(d, dtype=torch.float64), whole(max_sweeps, "max_sweeps", 1)):
-        if state.coordinate in (None, d - 1) and problem.kkt_residual(state.x) <= tolerance:
-            return state.x
-    residual = problem.kkt_residual(state.x)
+    columns, sizes = list(problem.X.T.contiguous()), problem.X.square().sum(dim=0).tolist()
+    w = torch.zeros(len(columns), dtype=torch.float64, device=problem.X.device)
+    values = [0.0] * len(columns)  # the same numbers as in w, where Python reads them faster
+    for sweep in range(whole(max_sweeps, "max_sweeps", least=1) + 1):
+        residual = problem.kkt_residual(w)
+        if residual <= tolerance:
+            return w
+        if sweep == max_sweeps:
+            break
+        unexplained = problem.y - problem.X @ w  # afresh in every sweep, so that rounding does not add up
+        for i, (column, size) in enumerate(zip(columns, sizes, strict=True)):
+            if size == 0:
+                continue
+            pull = float(column @ unexplained) + size * values[i]
+            new = math.copysign(max(abs(pull) - problem.penalty, 0.0), pull) / size
+            if new != values[i]:
+                unexplained.add_(column, alpha=values[i] - new)
+                w[i] = values[i] = new
     raise RuntimeError(f"the KKT residual is still {residual:.3g} after {max_sweeps} sweeps; tolerance {tolerance:.3g}")
+
+
+def _checked(X: Tensor, y: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The data and the coefficients of a lasso in float64, once their sizes fit together."""
+    X, y = real(X, "X", ("n", "d")), real(y, "y", ("n",))
+    if len(X) != len(y):
+        raise ValueError(f"X must have one row per value of y, {len(y)}, got {len(X)}")
+    return X, y, _point(w, "w", X.shape[1])
 
 
 def _point(x: Tensor, name: str, d: int) -> Tensor:

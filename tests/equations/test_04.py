@@ -5,17 +5,20 @@ import math
 
 import numpy as np
 import pytest
-import scipy.cluster.vq
 import scipy.optimize
+import scipy.stats
 import torch
 
+from course_lib.data import photograph
 from course_lib.foundations import (
     Corner,
     Lasso,
     Quadratic,
     coordinate_descent,
-    gauss_seidel,
+    kmeans,
     lasso_residual,
+    lasso_step,
+    nearest_centre,
     quadratic_step,
     soft_threshold,
     solve_lasso,
@@ -26,213 +29,335 @@ def normal(*shape, seed):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def bowl(d=4, seed=0):
-    root = normal(d, d, seed=seed)
-    return Quadratic(root @ root.T + 0.5 * torch.eye(d), normal(d, seed=seed + 1))
+def quadratic(d, seed):
+    root = normal(d, d + 1, seed=seed)
+    return Quadratic(root @ root.T + 0.1 * torch.eye(d, dtype=torch.float64), normal(d, seed=seed + 100))
 
 
-def lasso(seed=0, penalty=3.0):
-    X = normal(15, 5, seed=seed)
-    w = torch.tensor([2.0, 0, -1, 0, 0.5], dtype=torch.float64)
-    return Lasso(X, X @ w + 0.5 * normal(15, seed=seed + 1), penalty)
+def lasso(seed, penalty=4.0, n=20, d=6):
+    X = normal(n, d, seed=seed)
+    return Lasso(X, X[:, :2] @ normal(2, seed=seed + 1) * 3 + 0.5 * normal(n, seed=seed + 2), penalty)
 
 
-def lowest_along(value, x, i):
-    """Where a function of one coordinate is lowest, by scipy's bracketing search."""
-
-    def height(v):
-        moved = x.clone()
-        moved[i] = v
-        return value(moved).item()
-
-    return scipy.optimize.minimize_scalar(height, bracket=(x[i].item() - 1, x[i].item() + 1), tol=1e-12).x
-
-
-def test_eq_4_1():
-    """True for the bowl, false for the corner: tried along every axis and in every direction."""
-    directions = torch.nn.functional.normalize(normal(500, 2, seed=2), dim=1)
-    steps = torch.tensor([1e-3, 0.03, 0.3, 1.0, 3.0], dtype=torch.float64)
-    smooth = bowl(2)
-    for problem, end in ((smooth, smooth.minimum), (Corner(), torch.ones(2, dtype=torch.float64))):
-        here = problem.value(end)
-        for e, step in itertools.product(torch.eye(2, dtype=torch.float64), steps):
-            assert problem.value(end + step * e) > here
-            assert problem.value(end - step * e) > here
-        lower = [bool(problem.value(end + s * d) < here - 1e-12) for d in directions for s in steps]
-        assert any(lower) == isinstance(problem, Corner)
-
-
-def test_eq_4_2():
-    """Quadratic form against the mean squared error that it stands for, knob by knob."""
-    flat, target = normal(200, seed=3), normal(200, seed=4)
-    pixels = torch.stack([flat, torch.ones_like(flat)])
-    problem = Quadratic(pixels @ pixels.T / 200, pixels @ target / 200)
-    for contrast, brightness in ((1.0, 0.0), (-0.3, 2.0), (2.0, -0.6)):
-        error = 0.5 * ((contrast * flat + brightness - target) ** 2).mean() - 0.5 * (target**2).mean()
-        at = torch.tensor([contrast, brightness], dtype=torch.float64)
-        assert problem.value(at).item() == pytest.approx(error.item(), rel=1e-12)
-
-
-def test_eq_4_3():
-    """The step against a search along the axis."""
-    problem = bowl()
-    x = normal(4, seed=5)
-    for i in range(4):
-        found = quadratic_step(problem.A, problem.b, x, i).item()
-        assert found == pytest.approx(lowest_along(problem.value, x, i), abs=1e-6)
-
-
-def test_eq_4_4():
-    """Each state of the descent is the search's result from the newest values of all other coordinates."""
-    for problem in (bowl(), lasso()):
-        x = normal(len(problem.b) if isinstance(problem, Quadratic) else 5, seed=6)
-        for state in itertools.islice(coordinate_descent(problem, x, sweeps=3), 1, None):
-            x[state.coordinate] = lowest_along(problem.value, x, state.coordinate)
-            assert torch.allclose(state.x, x, atol=1e-5)
-    smooth = bowl()
-    swept = list(coordinate_descent(smooth, torch.zeros(4), sweeps=1))[-1].x
-    assert torch.allclose(gauss_seidel(smooth.A, smooth.b, torch.zeros(4)), swept, atol=1e-12)
-
-
-def test_eq_4_5():
-    """Tangent planes by automatic differentiation lie below the bowl; a saddle breaks the rule."""
-    problem = bowl()
-    saddle = torch.diag(torch.tensor([1.0, -1.0, 1.0, 1.0], dtype=torch.float64))
-    below = []
-    for seed in range(50):
-        x, y = normal(2, 4, seed=seed)
-        for value in (problem.value, lambda z: 0.5 * z @ saddle @ z):
-            at = x.clone().requires_grad_()
-            f = 0.5 * at @ problem.A @ at - problem.b @ at if value == problem.value else value(at)
-            (gradient,) = torch.autograd.grad(f, at)
-            below.append((value == problem.value, bool(value(y) < f - 1e-12 + gradient @ (y - x))))
-    assert not any(low for convex, low in below if convex)
-    assert any(low for convex, low in below if not convex)
-
-
-def test_eq_4_6():
-    """The corner is the larger of four planes, it is stuck wherever x = y, and 0 at the origin only."""
-    corner = Corner()
-    for x, y in normal(200, 2, seed=7).tolist():
-        planes = [s * (x + y) + 3 * t * (x - y) for s, t in itertools.product((-1, 1), repeat=2)]
-        assert corner.value(torch.tensor([x, y], dtype=torch.float64)).item() == pytest.approx(max(planes))
-    start = torch.tensor([2.0, 1.0])
-    ends = [state.value for state in coordinate_descent(corner, start, sweeps=20)]
-    assert ends[1:] == [2.0] * 40
-    found = scipy.optimize.minimize(lambda z: corner.value(torch.from_numpy(z)).item(), [2, 1], method="Nelder-Mead")
-    assert np.abs(found.x).max() < 1e-3  # a search that walks in all directions gets to the origin
-
-
-def parts(problem, x):
-    """Slope of the smooth part of a lasso by automatic differentiation."""
-    at = x.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(0.5 * ((problem.y - problem.X @ at) ** 2).sum(), at)
+def gradient_of(function, x):
+    x = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(function(x), x)
     return slope
 
 
-def test_eq_4_7():
-    """The lasso is smooth plus one function per coordinate: mixed differences of its second part vanish."""
-    problem = lasso()
-    bend = lambda w: problem.value(w) - 0.5 * ((problem.y - problem.X @ w) ** 2).sum()  # noqa: E731
-    w, d, e = normal(5, seed=8), torch.eye(5).double()[1] * 0.7, torch.eye(5).double()[3] * -1.3
-    mixed = bend(w + d + e) - bend(w + d) - bend(w + e) + bend(w)
-    assert abs(mixed.item()) < 1e-12
-    corner = Corner().value
-    x, d, e = torch.zeros(2).double(), torch.tensor([1.0, 0]).double(), torch.tensor([0, 1.0]).double()
-    assert abs((corner(x + d + e) - corner(x + d) - corner(x + e) + corner(x)).item()) > 1  # the corner is not
+def smooth_part(problem):
+    return lambda w: 0.5 * (problem.y - problem.X @ w).pow(2).sum()
 
 
-def test_eq_4_8():
-    """f(y) - f(x) is at least the sum of the brackets, at any x: the smooth part's tangent plane does it."""
-    problem = lasso()
-    for seed in range(300):
-        x, y = normal(2, 5, seed=seed)
-        brackets = parts(problem, x) * (y - x) + problem.penalty * (y.abs() - x.abs())
-        assert (problem.value(y) - problem.value(x)).item() >= brackets.sum().item() - 1e-10
+@pytest.fixture
+def knobs():
+    """The lesson's two knobs: a dull photograph, its target, and the quadratic that they make."""
+    target = (photograph(48).double().mean(dim=1).flatten() + 1) / 2
+    dull = 0.5 * target + 0.1
+    patterns = torch.stack([dull, torch.ones_like(dull)])
+    return dull, target, Quadratic(patterns @ patterns.T / len(target), patterns @ target / len(target))
+
+
+def test_eq_4_1(knobs):
+    """Half the mean squared error: the quadratic's lowest point is the line that ordinary regression fits."""
+    dull, target, _ = knobs
+    noisy = target + 0.05 * normal(len(target), seed=1)  # no exact answer any more
+    patterns = torch.stack([dull, torch.ones_like(dull)])
+    problem = Quadratic(patterns @ patterns.T / len(noisy), patterns @ noisy / len(noisy))
+    line = scipy.stats.linregress(dull.numpy(), noisy.numpy())
+    assert problem.minimum.tolist() == pytest.approx([line.slope, line.intercept], rel=1e-9)
+    for contrast, brightness in ((1.0, 0.0), (2.3, -0.4)):
+        half = 0.5 * torch.nn.functional.mse_loss(contrast * dull + brightness, noisy).item()
+        found = problem.value(torch.tensor([contrast, brightness], dtype=torch.float64)) + 0.5 * noisy.square().mean()
+        assert found.item() == pytest.approx(half, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("problem", "d", "holds"),
+    [(quadratic(3, 1), 3, True), (lasso(2), 6, True), (Corner(), 2, False)],
+    ids=["smooth", "separable corners", "other corners"],
+)
+def test_eq_4_2(problem, d, holds):
+    """The premise by trying 201 steps along each axis; the conclusion by trying 1,000 other points."""
+    *_, last = coordinate_descent(problem, torch.ones(d), 200)
+    for i, step in itertools.product(range(d), torch.linspace(-4, 4, 201).tolist()):
+        moved = last.x.clone()
+        moved[i] += step
+        assert float(problem.value(moved)) >= last.value - 1e-9
+    others = last.x + torch.cat([normal(500, d, seed=3), 0.1 * normal(500, d, seed=4)])
+    lowest = min(float(problem.value(other)) for other in others)
+    assert (lowest >= last.value - 1e-9) == holds
+
+
+def test_eq_4_3():
+    """Chords stay above the landscapes that the lesson calls convex, and cut through the one that it does not."""
+
+    def saddle(x):
+        return x.square().sum() - 4 * x[0] * x[1]
+
+    def worst(function, d):
+        pairs, shares = normal(400, 2, d, seed=5), torch.rand(400, generator=torch.Generator().manual_seed(6)).tolist()
+        return min(
+            float((1 - s) * function(x) + s * function(y) - function((1 - s) * x + s * y))
+            for (x, y), s in zip(pairs, shares, strict=True)
+        )
+
+    for problem, d in ((quadratic(3, 2), 3), (Corner(), 2), (lasso(3), 6)):
+        assert worst(problem.value, d) >= -1e-9
+    assert worst(saddle, 2) < -0.1
+
+
+def test_eq_4_4():
+    """Tangents by automatic differentiation: below a convex smooth function everywhere, not below the saddle."""
+
+    def worst(function, d):
+        gaps = []
+        for x, y in normal(300, 2, d, seed=7):
+            gaps.append(float(function(y) - function(x) - gradient_of(function, x) @ (y - x)))
+        return min(gaps)
+
+    problem = lasso(4)
+    assert worst(lambda x: torch.logsumexp(3 * x, 0), 4) >= -1e-12
+    assert worst(smooth_part(problem), 6) >= -1e-9
+    assert worst(lambda x: x.square().sum() - 4 * x[0] * x[1], 2) < -0.1
+
+
+def test_eq_4_5():
+    """Value by a double sum, gradient by automatic differentiation of it, and both vanish together at the minimum."""
+    problem = quadratic(4, 3)
+    n = range(4)
+
+    def by_sums(x):
+        pairs = sum(problem.A[i, j] * x[i] * x[j] for i in n for j in n)
+        return 0.5 * pairs - sum(problem.b[i] * x[i] for i in n)
+
+    for x in normal(5, 4, seed=8):
+        assert problem.value(x).item() == pytest.approx(by_sums(x).item(), rel=1e-12)
+        assert torch.allclose(gradient_of(by_sums, x), problem.A @ x - problem.b, atol=1e-10)
+    assert gradient_of(by_sums, problem.minimum).abs().max() < 1e-10
+    found = scipy.optimize.minimize(lambda x: float(by_sums(torch.from_numpy(x))), np.zeros(4), tol=1e-12)
+    assert found.x == pytest.approx(problem.minimum.numpy(), abs=1e-4)
+
+
+def test_eq_4_6():
+    """scipy's scalar search along the axis finds the same value."""
+    problem = quadratic(4, 4)
+    for i, x in enumerate(normal(4, 4, seed=9)):
+
+        def along(value, i=i, x=x):
+            return float(problem.value(torch.cat([x[:i], torch.tensor([value], dtype=torch.float64), x[i + 1 :]])))
+
+        best = scipy.optimize.minimize_scalar(along, bracket=(-1, 1), tol=1e-10)
+        assert quadratic_step(problem.A, problem.b, x, i).item() == pytest.approx(best.x, abs=1e-6)
+
+
+def test_eq_4_7(knobs):
+    """New values before i, old ones after it, and the best of a fine grid in between; and the value never rises."""
+    problem = quadratic(3, 5)
+    states = list(coordinate_descent(problem, normal(3, seed=10), 3))
+    sweeps = [states[0].x, *(s.x for s in states[1:] if s.coordinate == 2)]
+    grid = torch.linspace(-6, 6, 24_001, dtype=torch.float64)
+    for old, new in itertools.pairwise(sweeps):
+        for i in range(3):
+            points = torch.cat([new[:i], torch.zeros(1, dtype=torch.float64), old[i + 1 :]]).repeat(len(grid), 1)
+            points[:, i] = grid
+            heights = 0.5 * ((points @ problem.A) * points).sum(dim=1) - points @ problem.b
+            assert grid[heights.argmin()].item() == pytest.approx(new[i].item(), abs=3e-4)
+    for case, start in ((problem, normal(3, seed=11)), (lasso(5), normal(6, seed=12)), (knobs[2], torch.zeros(2))):
+        values = [s.value for s in coordinate_descent(case, start, 20)]
+        assert all(after <= before + 1e-12 for before, after in itertools.pairwise(values))
+
+
+def test_eq_4_8(knobs):
+    """The measured shrinking per sweep is the squared cosine of the angle between the knobs' two patterns."""
+    dull, _, problem = knobs
+    cosine = torch.nn.functional.cosine_similarity(dull, torch.ones_like(dull), dim=0).item()
+    left = [(s.x - problem.minimum)[1].item() for s in coordinate_descent(problem, torch.tensor([1.0, 0.0]), 12)][2::2]
+    for before, after in itertools.pairwise(left):
+        assert after / before == pytest.approx(cosine**2, rel=1e-6)
+    assert cosine**2 == pytest.approx(0.831, abs=5e-4)  # the number that the lesson prints
+    for rho in (-0.7, 0.0, 0.5):
+        bowl = Quadratic(torch.tensor([[4.0, 2 * rho], [2 * rho, 1.0]], dtype=torch.float64), torch.zeros(2))
+        *_, first = coordinate_descent(bowl, torch.tensor([3.0, 1.0]), 1)
+        assert first.x[1].item() == pytest.approx(rho**2, abs=1e-12)
 
 
 def test_eq_4_9():
-    """At the end of the descent 0 lies between the one-sided slopes of every coordinate, and at no other point."""
-    problem = lasso()
-    x, h = solve_lasso(problem, tolerance=1e-10), 1e-6
-    for point, optimal in ((x, True), (x + 0.05, False), (0 * x, False)):
-        ok = []
-        for e in torch.eye(5, dtype=torch.float64):
-            right = (problem.value(point + h * e) - problem.value(point)).item() / h
-            left = (problem.value(point) - problem.value(point - h * e)).item() / h
-            ok.append(left <= 1e-4 and right >= -1e-4)
-        assert all(ok) == optimal
+    """The largest of four planes; as a linear programme its minimum is 0, and it is at the origin."""
+    planes = torch.tensor([[4.0, -2], [-2, 4], [2, -4], [-4, 2]]).double()  # ±(x + y) ± 3 (x - y)
+    for point in normal(200, 2, seed=13):
+        assert Corner().value(point).item() == pytest.approx((planes @ point).max().item(), rel=1e-12)
+    rows = np.hstack([planes.numpy(), -np.ones((4, 1))])  # plane(x, y) ≤ height
+    lowest = scipy.optimize.linprog([0, 0, 1], A_ub=rows, b_ub=np.zeros(4), bounds=[(None, None)] * 3)
+    assert lowest.x == pytest.approx([0, 0, 0], abs=1e-9)
 
 
-def test_eq_4_10():
-    """At the minimum no bracket is negative, for a thousand y; elsewhere some are."""
-    problem = lasso()
-    x = solve_lasso(problem, tolerance=1e-10)
-    y = normal(1000, 5, seed=9) * 10 ** normal(1000, 1, seed=10)
-    for point, optimal in ((x, True), (x + 0.05, False)):
-        brackets = parts(problem, point) * (y - point) + problem.penalty * (y.abs() - point.abs())
-        assert bool((brackets > -1e-7).all()) == optimal
+@pytest.mark.parametrize("slant", [1.0, -0.8])
+def test_eq_4_10(slant):
+    """Smooth convex plus separable corners: descent by scalar searches reaches the lowest point of a grid."""
+
+    def f(x, y):
+        smooth = np.logaddexp(slant * x + 2 * y, -x) + 0.3 * (x - y - 1) ** 2
+        return smooth + 0.7 * np.abs(x) + np.maximum(y - 0.2, -0.5 * (y - 0.2))
+
+    def lowest(along):
+        return scipy.optimize.minimize_scalar(along, bounds=(-4, 4), method="bounded", options={"xatol": 1e-9}).x
+
+    x, y = 2.0, -2.0
+    for _ in range(60):
+        x = lowest(lambda v, y=y: f(v, y))
+        y = lowest(lambda v, x=x: f(x, v))
+    grid = np.linspace(-3, 3, 1201)
+    everywhere = f(grid[:, None], grid[None, :])
+    assert f(x, y) <= everywhere.min() + 1e-6
+    assert f(x, y) >= everywhere.min() - 1e-3
 
 
 def test_eq_4_11():
-    """The minimum of the function as written, by a bounded solver on w = positive part - negative part."""
-    problem = lasso()
+    """Slopes whose line stays below |x| at 4,001 places: all from -1 to 1 at the corner, one alone elsewhere."""
+    everywhere, slopes = np.linspace(-10, 10, 4001), np.linspace(-2, 2, 401)
 
-    def height(z):
-        w = torch.from_numpy(z[:5] - z[5:])
-        smooth = sum(0.5 * (problem.y[k] - problem.X[k] @ w).item() ** 2 for k in range(15))
-        return smooth + problem.penalty * z.sum()
+    def subgradients(x):
+        return [s for s in slopes if (np.abs(everywhere) >= abs(x) + s * (everywhere - x) - 1e-12).all()]
 
-    found = scipy.optimize.minimize(height, np.ones(10), bounds=[(0, None)] * 10, method="L-BFGS-B", tol=1e-15)
-    w = solve_lasso(problem, tolerance=1e-10)
-    assert problem.value(w).item() == pytest.approx(found.fun, rel=1e-8)
-    assert np.abs(found.x[:5] - found.x[5:] - w.numpy()).max() < 1e-3
+    at_corner = subgradients(0.0)
+    assert (min(at_corner), max(at_corner)) == pytest.approx((-1, 1))
+    assert len(at_corner) == 201
+    assert subgradients(1.5) == pytest.approx([1])
+    assert subgradients(-2.0) == pytest.approx([-1])
+    for v, threshold in (
+        (0.4, 1.0),
+        (-2.5, 0.5),
+    ):  # v - w is the threshold times a subgradient
+        w = soft_threshold(torch.tensor(v), threshold).item()
+        assert min(abs((v - w) / threshold - s) for s in subgradients(w)) < 0.011
 
 
 def test_eq_4_12():
-    """The lowest point of ½ (w - v)² + t |w| on a fine grid, and torch's own softshrink."""
-    grid = torch.linspace(-3, 3, 60_001, dtype=torch.float64)
-    for v, t in itertools.product((-2.0, -0.4, 0.0, 0.7, 1.9), (0.0, 0.5, 1.2)):
-        lowest = grid[(0.5 * (grid - v) ** 2 + t * grid.abs()).argmin()].item()
-        assert soft_threshold(torch.tensor(v), t).item() == pytest.approx(lowest, abs=2e-4)
-    values = normal(1000, seed=11)
-    assert torch.allclose(soft_threshold(values, 0.6), torch.nn.functional.softshrink(values, 0.6), atol=1e-12)
+    """At the coordinate-wise optimum the slope of f is not positive on the left and not negative on the right."""
+    problem = lasso(6)
+    w = solve_lasso(problem, tolerance=1e-11)
+    assert (w == 0).any()
+    assert (w != 0).any()
+    slope = gradient_of(smooth_part(problem), w)
+    for i in range(len(w)):
+        e = torch.zeros(6, dtype=torch.float64)
+        e[i] = 1e-6
+        right = (problem.value(w + e) - problem.value(w)).item() / 1e-6
+        left = (problem.value(w) - problem.value(w - e)).item() / 1e-6
+        assert left <= 1e-4
+        assert right >= -1e-4
+        needed = -slope[i].item() / problem.penalty  # a subgradient of |w_i|
+        assert abs(needed) <= 1 + 1e-9
+        if w[i] != 0:
+            assert needed == pytest.approx(math.copysign(1, w[i].item()))
+
+
+def bound(problem, x, y):
+    """The pieces of the proof, one per coordinate, with the slope by automatic differentiation."""
+    slope = gradient_of(smooth_part(problem), x)
+    return slope * (y - x) + problem.penalty * (y.abs() - x.abs())
 
 
 def test_eq_4_13():
-    """The lasso's coordinate step against a search along the axis."""
-    problem = lasso(seed=3)
-    w = normal(5, seed=12)
-    for i in range(5):
-        found = problem.best_coordinate(w, i).item()
-        assert found == pytest.approx(lowest_along(problem.value, w, i), abs=1e-6)
+    """f(y) - f(x) is at least the sum of the pieces, at any x at all; what is between them is ½‖X(y - x)‖²."""
+    problem = lasso(7)
+    for x, y in 2 * normal(300, 2, 6, seed=14):
+        gap = (problem.value(y) - problem.value(x) - bound(problem, x, y).sum()).item()
+        assert gap >= -1e-9
+        assert gap == pytest.approx(0.5 * (problem.X @ (y - x)).square().sum().item(), rel=1e-6)
 
 
 def test_eq_4_14():
-    """The residual is 0 at the bounded solver's minimum, and bounds how far the function is from it elsewhere."""
-    for penalty in (0.3, 3.0, 40.0):
-        problem = lasso(penalty=penalty)
-        best = solve_lasso(problem, tolerance=1e-10)
-        assert lasso_residual(problem.X, problem.y, penalty, best).item() < 1e-9
-        for seed in range(50):
-            w = best + 10 ** (-seed / 10) * normal(5, seed=seed)
-            excess = (problem.value(w) - problem.value(best)).item()
-            residual = lasso_residual(problem.X, problem.y, penalty, w).item()
-            assert residual > 0
-            assert excess <= residual * (w - best).abs().sum().item() + 1e-10  # by convexity
+    """No piece is negative at the optimum, for any y; a hundredth away from it some are."""
+    for seed in range(5):
+        problem = lasso(seed + 20)
+        x = solve_lasso(problem, tolerance=1e-11)
+        for y in x + torch.cat([normal(60, 6, seed=15), 0.01 * normal(60, 6, seed=16)]):
+            assert bound(problem, x, y).min() >= -1e-9
+            assert problem.value(y) >= problem.value(x)
+        nearby = x + 0.01
+        assert min(bound(problem, nearby, y).min().item() for y in nearby + 0.01 * normal(200, 6, seed=17)) < -1e-4
 
 
 def test_eq_4_15():
-    """k-means by taking turns against scipy's, from the same start; neither turn raises the sum of squares."""
-    points = torch.cat([normal(60, 2, seed=k) + 4 * normal(1, 2, seed=100 + k) for k in range(4)])
-    c = points[[0, 60, 120, 180]].clone()
-    theirs, _ = scipy.cluster.vq.kmeans2(points.numpy(), c.numpy(), iter=50, minit="matrix")
-    heights = []
-    for _ in range(50):
-        a = torch.cdist(points, c).argmin(1)
-        heights.append(((points - c[a]) ** 2).sum().item())
-        c = torch.stack([points[a == k].mean(0) for k in range(4)])
-        heights.append(((points - c[a]) ** 2).sum().item())
-    assert all(later <= earlier + 1e-9 for earlier, later in itertools.pairwise(heights))
-    assert np.abs(c.numpy() - theirs).max() < 1e-9
-    assert math.isfinite(heights[-1])
+    """Lowest of 120,001 values of w; and torch's own softshrink."""
+    grid = torch.linspace(-6, 6, 120_001, dtype=torch.float64)
+    for v, penalty in itertools.product((-3.0, -0.6, 0.0, 0.3, 1.0, 4.2), (0.0, 0.5, 1.0, 2.5)):
+        lowest = grid[(0.5 * (grid - v) ** 2 + penalty * grid.abs()).argmin()].item()
+        assert soft_threshold(torch.tensor(v), penalty).item() == pytest.approx(lowest, abs=1e-4)
+    values = 3 * normal(4, 5, seed=18)
+    assert torch.allclose(soft_threshold(values, 0.7), torch.nn.functional.softshrink(values, 0.7))
+
+
+def test_eq_4_16():
+    """By loops over plain numbers, and lowest where a solver that knows nothing of lassos finds it."""
+    problem = lasso(8, d=3)
+    X, y = problem.X.tolist(), problem.y.tolist()
+
+    def by_loops(w):
+        squares = sum((y[k] - sum(X[k][i] * w[i] for i in range(3))) ** 2 for k in range(len(y)))
+        return 0.5 * squares + 4.0 * sum(abs(v) for v in w)
+
+    for w in normal(10, 3, seed=19):
+        assert problem.value(w).item() == pytest.approx(by_loops(w.tolist()), rel=1e-12)
+    options = {"xatol": 1e-9, "fatol": 1e-12, "maxiter": 4000}
+    found = scipy.optimize.minimize(by_loops, np.full(3, 0.1), method="Nelder-Mead", options=options)
+    assert found.fun == pytest.approx(float(problem.value(solve_lasso(problem))), rel=1e-8)
+
+
+def test_eq_4_17():
+    """Lowest of 80,001 values along each axis, and exactly 0 where that is lowest."""
+    grid = torch.linspace(-4, 4, 80_001, dtype=torch.float64)
+    zeros = 0
+    for seed in range(6):
+        problem, w = lasso(seed + 40, penalty=12.0), 0.3 * normal(6, seed=seed)
+        for i in range(6):
+            rest = problem.y - problem.X @ w + problem.X[:, i] * w[i]
+            heights = 0.5 * (rest - grid[:, None] * problem.X[:, i]).square().sum(dim=1) + 12.0 * grid.abs()
+            found = lasso_step(problem.X, problem.y, 12.0, w, i).item()
+            assert found == pytest.approx(grid[heights.argmin()].item(), abs=1e-4)
+            zeros += found == 0
+    assert 0 < zeros < 36
+
+
+def test_eq_4_18():
+    """The fastest fall along an axis, by one-sided differences; never above it, and 0 at the end."""
+    for seed in range(6):
+        problem = lasso(seed + 60)
+        w = normal(6, seed=seed) * (torch.arange(6) % 2)
+        step = 1e-7
+        falls = []
+        for i, sign in itertools.product(range(6), (-1, 1)):
+            moved = w.clone()
+            moved[i] += sign * step
+            falls.append((problem.value(w) - problem.value(moved)).item() / step)
+        assert lasso_residual(problem.X, problem.y, 4.0, w) == pytest.approx(max(*falls, 0), rel=1e-4)
+        assert lasso_residual(problem.X, problem.y, 4.0, solve_lasso(problem)) < 1e-8
+
+
+def test_eq_4_19():
+    """Point by point with math.dist, at every half step."""
+    points = normal(40, 3, seed=20)
+    for state in kmeans(points, points[:4]):
+        pairs = zip(points.tolist(), state.assignment.tolist(), strict=True)
+        by_hand = sum(math.dist(p, state.centres[a].tolist()) ** 2 for p, a in pairs)
+        assert state.value == pytest.approx(by_hand, rel=1e-12)
+
+
+def test_eq_4_20():
+    """Both halves against every rival: all 256 ways to share out eight points, and a solver for the two centres."""
+    points = normal(8, 2, seed=21)
+    centres = points[:2]
+    choice = nearest_centre(points, centres)
+    ways = torch.tensor(list(itertools.product((0, 1), repeat=8)))
+    costs = (points - centres[ways]).square().sum(dim=(1, 2))
+    assert ways[costs.argmin()].tolist() == choice.tolist()
+    states = list(kmeans(points, centres))
+
+    def cost(flat):
+        return float((points - torch.from_numpy(flat).reshape(2, 2)[choice]).square().sum())
+
+    best = scipy.optimize.minimize(cost, np.zeros(4), tol=1e-12)
+    assert states[1].moved == "centres"
+    assert states[1].centres.flatten().numpy() == pytest.approx(best.x, abs=1e-4)

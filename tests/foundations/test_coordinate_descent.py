@@ -9,7 +9,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_lib.foundations import Corner, Lasso, Quadratic, coordinate_descent, soft_threshold, solve_lasso
+from course_lib.foundations import (
+    Corner,
+    Lasso,
+    Quadratic,
+    coordinate_descent,
+    gauss_seidel,
+    lasso_residual,
+    lasso_step,
+    quadratic_step,
+    soft_threshold,
+    solve_lasso,
+)
 
 
 def f64(*values):
@@ -74,6 +85,51 @@ def test_every_step_is_an_exact_minimisation(name):
         )
         assert along(found) <= best.fun + 1e-9
         assert found == pytest.approx(best.x, abs=1e-4)
+
+
+def test_a_quadratic_step_is_the_lowest_point_of_a_parabola():
+    """Three values of the function along one axis fix a parabola; its lowest point is what the step must find."""
+    problem = quadratic(4, 6)
+    x = torch.randn(4, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    for i in range(4):
+        trials = x.repeat(3, 1)
+        trials[:, i] = f64(-1, 0, 1)
+        low, middle, high = (float(problem.value(trial)) for trial in trials)
+        lowest = (low - high) / 2 / (low - 2 * middle + high)
+        assert quadratic_step(problem.A, problem.b, x, i).item() == pytest.approx(lowest, rel=1e-9)
+        assert problem.best_coordinate(x, i) == quadratic_step(problem.A, problem.b, x, i)
+
+
+def test_a_sweep_is_the_iteration_of_gauss_and_seidel():
+    """And the start stays as it was."""
+    problem = quadratic(5, 7)
+    start = torch.ones(5, dtype=torch.float64)
+    *_, last = coordinate_descent(problem, start, 1)
+    assert torch.equal(gauss_seidel(problem.A, problem.b, start), last.x)
+    by_triangle = torch.linalg.solve(problem.A.tril(), problem.b - problem.A.triu(1) @ start)
+    assert torch.allclose(last.x, by_triangle, atol=1e-12)
+    assert start.tolist() == [1] * 5
+    single = gauss_seidel(problem.A.float(), problem.b.float(), start.float())  # float32 in, float64 out
+    assert single.dtype == torch.float64
+    assert torch.allclose(single, last.x, atol=1e-5)
+
+
+def test_lasso_functions_are_what_the_class_uses():
+    problem, w = lasso(5, 3.0), torch.linspace(-1, 1, 8, dtype=torch.float64)
+    for i in range(8):
+        assert lasso_step(problem.X, problem.y, 3.0, w, i) == problem.best_coordinate(w, i)
+    assert lasso_residual(problem.X, problem.y, 3.0, w) == problem.kkt_residual(w)
+    assert lasso_residual(problem.X, problem.y, 3.0, solve_lasso(problem)) < 1e-8
+
+
+def test_the_residual_is_the_steepest_descent_along_an_axis():
+    """What the function loses per unit of a tiny step in the best of the 2 d directions."""
+    problem, size = lasso(6, 4.0), 1e-7
+    generator = torch.Generator().manual_seed(6)
+    w = torch.randn(8, generator=generator, dtype=torch.float64) * f64(1, 0, 1, 0, 0, 1, 1, 0)
+    steps = size * torch.cat([torch.eye(8), -torch.eye(8)]).double()
+    loss = max(float(problem.value(w) - problem.value(w + step)) / size for step in steps)
+    assert loss == pytest.approx(problem.kkt_residual(w), rel=1e-5)
 
 
 def test_moved_coordinates_are_used_at_once():
@@ -147,6 +203,15 @@ def test_lasso_satisfies_its_conditions(seed, penalty):
     for scale in (1e-3, 0.1, 3):  # the inequality itself: nobody is lower
         for step in torch.randn(50, len(w), generator=generator, dtype=torch.float64):
             assert problem.value(w + scale * step) >= problem.value(w) - 1e-9
+
+
+def test_the_solver_takes_the_steps_of_the_iteration():
+    """Stopped after every sweep, it stands where `coordinate_descent` stands."""
+    problem = lasso(3, 2.0)
+    states = [s for s in coordinate_descent(problem, torch.zeros(8), 6) if s.coordinate == 7]
+    for state in states:
+        reached = problem.kkt_residual(state.x) * (1 + 1e-6)
+        assert torch.allclose(solve_lasso(problem, tolerance=reached), state.x, atol=1e-12)
 
 
 def test_lasso_by_a_bounded_solver():

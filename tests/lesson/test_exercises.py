@@ -93,3 +93,48 @@ def test_without_observations_the_prior_is_left():
     verdict = check(find("1.2"), with_mean)
     assert verdict.status == "wrong"
     assert "use observations.sum() and len(observations)" in verdict.message
+
+
+def test_a_sweep_must_leave_the_start_alone():
+    """4.2: right values, but written into the caller's x."""
+
+    def in_place(A, b, x):
+        for i in range(len(x)):
+            x[i] = (b[i] - A[i] @ x + A[i, i] * x[i]) / A[i, i]
+        return x
+
+    verdict = check(find("4.2"), in_place)
+    assert verdict.status == "wrong"
+    assert "changes one of its arguments in place" in verdict.message
+
+
+def test_a_soft_threshold_must_take_a_single_number():
+    """4.3: right for every shape that has rows, but the coordinate step has none."""
+
+    def row_by_row(value, threshold):
+        return torch.stack([row.sign() * (row.abs() - threshold).clamp(min=0) for row in value])
+
+    verdict = check(find("4.3"), row_by_row)
+    assert verdict.status == "wrong"
+    assert "fails for a tensor that holds a single number" in verdict.message
+
+
+def test_other_right_forms_of_lesson_04_pass():
+    """The step as a correction of x_i, in float32 or as a plain number; the residual as a tensor."""
+
+    def correction(A, b, x, i):
+        return (x[i] - (A[i] @ x - b[i]) / A[i, i]).float()
+
+    def plain(A, b, x, i):
+        return float(x[i] - (A[i] @ x - b[i]) / A[i, i])
+
+    def softshrink(value, threshold):
+        return torch.nn.functional.softshrink(value.float(), threshold)
+
+    def residual(X, y, penalty, w):
+        g = X.T @ (X @ w - y)
+        return torch.where(w == 0, (g.abs() - penalty).clamp(min=0), (g + penalty * w.sign()).abs()).max().float()
+
+    for task, answer in (("4.1", correction), ("4.1", plain), ("4.3", softshrink), ("4.4", residual)):
+        verdict = check(find(task), with_arguments_of(find(task), answer))
+        assert verdict.status == "passed", verdict.message

@@ -1,4 +1,7 @@
-"""Lesson 04, coordinate descent: exercises 4.1 to 4.4. The last two, on the lasso, stand in `lasso`."""
+"""Lesson 04, coordinate descent: exercises 4.1 to 4.4 with the mistakes that are usually made in them.
+
+The two on sparse coefficients, 4.3 and 4.4, stand in `sparsity`.
+"""
 
 from __future__ import annotations
 
@@ -6,138 +9,130 @@ import torch
 from torch import Tensor
 
 from course_lib.foundations import gauss_seidel, quadratic_step
-from course_lib.lesson.exercises.lasso import LASSO_RESIDUAL, SOFT_THRESHOLD
+from course_lib.lesson.exercises.sparsity import LASSO_RESIDUAL, SOFT_THRESHOLD
 from course_lib.lesson.tasks import Exercise, Mistake
 
+# --- 4.1 one coordinate step and 4.2 one sweep ---------------------------------------------------------------------
 
-def _draw_valley(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+
+def _draw_quadratic(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     d = int(torch.randint(3, 6, (), generator=generator))
-    root = torch.randn((d, d), generator=generator, dtype=torch.float64)
+    root, rest = torch.randn((d, d + 1), generator=generator), torch.rand((d,), generator=generator) + 1
+    A = (root @ root.T + torch.diag(rest)).double()
     b, x = torch.randn((2, d), generator=generator, dtype=torch.float64)
-    return root @ root.T + torch.eye(d, dtype=torch.float64), b, x
-
-
-# --- 4.1 one coordinate --------------------------------------------------------------------------------------------
+    return A, b, x
 
 
 def _draw_step(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, int]:
-    A, b, x = _draw_valley(generator)
+    A, b, x = _draw_quadratic(generator)
     return A, b, x, int(torch.randint(0, len(b), (), generator=generator))
 
 
-def _lowest_of_three(A: Tensor, b: Tensor, x: Tensor, i: int) -> Tensor:
-    """The vertex of the parabola through three values of the function along axis i."""
-    heights = []
-    for shift in (-1.0, 0.0, 1.0):
-        moved = x.clone()
-        moved[i] += shift
-        heights.append(0.5 * moved @ A @ moved - b @ moved)
-    low, middle, high = heights
-    return x[i] + (low - high) / (2 * (low - 2 * middle + high))
+def _height(A: Tensor, b: Tensor, x: list[float]) -> float:
+    n = range(len(x))
+    return sum(0.5 * float(A[j, k]) * x[j] * x[k] for j in n for k in n) - sum(float(b[j]) * x[j] for j in n)
+
+
+def _lowest_on_the_axis(A: Tensor, b: Tensor, x: Tensor, i: int) -> float:
+    """Along one axis the function is a parabola: three heights on it tell where it is lowest."""
+    low, middle, high = (_height(A, b, [*x[:i].tolist(), value, *x[i + 1 :].tolist()]) for value in (-1.0, 0.0, 1.0))
+    return (low - high) / (2 * (low - 2 * middle + high))
+
+
+def _triangle(A: Tensor, b: Tensor, x: Tensor) -> Tensor:
+    """A whole sweep at once: (lower triangle with the diagonal) x_new = b - (upper triangle) x_old."""
+    known = b.double() - torch.triu(A.double(), diagonal=1) @ x.double()
+    return torch.linalg.solve_triangular(torch.tril(A.double()), known[:, None], upper=False)[:, 0]
+
+
+def _others(A: Tensor, x: Tensor, i: int) -> Tensor:
+    return A[i] @ x - A[i, i] * x[i]
 
 
 QUADRATIC_STEP = Exercise(
     id="4.1",
-    title="one coordinate",
+    title="one coordinate step",
     reference=quadratic_step,
-    independent=_lowest_of_three,
+    independent=_lowest_on_the_axis,
     draw=_draw_step,
     mistakes=(
         Mistake(
             "own term kept",
             lambda A, b, x, i: (b[i] - A[i] @ x) / A[i, i],
-            "subtracts the whole row A[i] @ x. The coordinate's own term, A[i, i] * x[i], does not belong to the "
-            "others: take it out. (What you return is the step to take; the new value is x[i] plus it.)",
+            "subtracts all of A[i] @ x. The sum runs over the others only: take the own term A_ii x_i out of it. (What "
+            "you have is the change of x_i, not its new value.)",
         ),
         Mistake(
-            "a gradient step",
+            "gradient step",
             lambda A, b, x, i: x[i] - (A[i] @ x - b[i]),
-            "takes a step of size 1 down the slope. The lowest point along the axis is known exactly: divide by "
-            "A[i, i].",
+            "goes one gradient step of size 1. The lowest point is wanted: the gradient must be divided by A_ii first.",
         ),
         Mistake(
             "not divided by A_ii",
-            lambda A, b, x, i: b[i] - (A[i] @ x - A[i, i] * x[i]),
-            "forgets to divide by A[i, i], the curvature along this axis.",
+            lambda A, b, x, i: b[i] - _others(A, x, i),
+            "forgets to divide by A_ii. Set the slope A_ii x_i + (others) - b_i to 0 and solve for x_i.",
         ),
         Mistake(
             "sign of b",
-            lambda A, b, x, i: -(b[i] + A[i] @ x - A[i, i] * x[i]) / A[i, i],
-            "has the sign of b wrong: the function is ½ xᵀA x minus bᵀx, so its gradient is A x - b.",
+            lambda A, b, x, i: (-b[i] - _others(A, x, i)) / A[i, i],
+            "has the wrong sign on b_i. The function holds -bᵀx, so the slope is A x - b, and b_i comes out positive.",
         ),
         Mistake(
-            "others added",
-            lambda A, b, x, i: (b[i] + A[i] @ x - A[i, i] * x[i]) / A[i, i],
-            "adds what the other coordinates contribute. Solve A_ii x_i + (others) = b_i for x_i: they are subtracted.",
+            "sign of the others",
+            lambda A, b, x, i: (b[i] + _others(A, x, i)) / A[i, i],
+            "adds the other coordinates' part. It stands beside A_ii x_i in the slope: on the other side, subtract it.",
         ),
         Mistake(
-            "others ignored",
-            lambda A, b, x, i: b[i] / A[i, i],
-            "looks at its own coordinate alone. What the others contribute, A[i, j] * x[j] for all j ≠ i, shifts the "
-            "lowest point.",
+            "whole step in the wrong direction",
+            lambda A, b, x, i: x[i] + (A[i] @ x - b[i]) / A[i, i],
+            "walks up the slope. The function falls against the gradient: subtract (A x - b)_i / A_ii from x_i.",
         ),
     ),
     hints=(
-        "Component i of the gradient is A[i] @ x - b[i]. At the lowest point along axis i it is 0.",
-        "Split A[i] @ x into the part with x[i], which is A[i, i] * x[i], and the rest.",
-        "others = A[i] @ x - A[i, i] * x[i]; then A[i, i] * (new value) + others = b[i]. Solve for the new value.",
+        "The slope along coordinate i is (A x - b)_i. At the lowest point of this axis it is 0.",
+        "Split the sum A[i] @ x into the own term A[i, i] * x[i] and the others. Which of them is unknown?",
+        "others = A[i] @ x - A[i, i] * x[i]; then b[i] minus the others, divided by A[i, i].",
     ),
 )
 
-# --- 4.2 one sweep -------------------------------------------------------------------------------------------------
-
-
-def _triangle_solve(A: Tensor, b: Tensor, x: Tensor) -> Tensor:
-    """One Gauss-Seidel sweep as a linear system: (lower triangle with diagonal) new = b - (strict upper triangle) x."""
-    right = b - torch.triu(A, diagonal=1) @ x
-    return torch.linalg.solve_triangular(torch.tril(A), right[:, None], upper=False)[:, 0]
-
-
-def _sweep(A: Tensor, b: Tensor, x: Tensor, order, newest: bool = True) -> Tensor:
-    new = x.clone()
-    for i in order:
-        new[i] = quadratic_step(A, b, new if newest else x, i)
-    return new
-
-
 GAUSS_SEIDEL = Exercise(
     id="4.2",
-    title="one sweep",
+    title="one sweep, newest values at once",
     reference=gauss_seidel,
-    independent=_triangle_solve,
-    draw=_draw_valley,
+    independent=_triangle,
+    draw=_draw_quadratic,
     mistakes=(
         Mistake(
             "all from the old point",
-            lambda A, b, x: _sweep(A, b, x, range(len(x)), newest=False),
-            "computes every coordinate from the old x. That is Jacobi's method, which may even climb. Use each new "
-            "value at once: put it into the copy that the next step reads.",
+            lambda A, b, x: torch.stack([(b[i] - _others(A, x, i)) / A[i, i] for i in range(len(x))]),
+            "takes every step from the old x. That is Jacobi's order, which can run away: hand each step the x whose "
+            "earlier coordinates are new already.",
         ),
         Mistake(
-            "first coordinate only",
-            lambda A, b, x: _sweep(A, b, x, range(1)),
-            "moves the first coordinate only. A sweep visits all of them: is the `return` inside the loop?",
+            "only one coordinate",
+            lambda A, b, x: torch.cat([((b[0] - _others(A, x, 0)) / A[0, 0])[None], x[1:]]),
+            "moves the first coordinate only. A sweep moves each of them once: is the `return` inside the loop?",
         ),
         Mistake(
-            "last coordinate missed",
-            lambda A, b, x: _sweep(A, b, x, range(len(x) - 1)),
-            "stops before the last coordinate: range(len(x)) already ends at len(x) - 1.",
+            "last to first",
+            lambda A, b, x: _triangle(A.flip(0, 1), b.flip(0), x.flip(0)).flip(0),
+            "goes from the last coordinate to the first. Both orders arrive, but i = 0, 1, 2, … is asked for.",
         ),
         Mistake(
-            "backwards",
-            lambda A, b, x: _sweep(A, b, x, reversed(range(len(x)))),
-            "sweeps from the last coordinate to the first. That works as well, but here the order is 0, 1, …, d - 1.",
+            "last coordinate left out",
+            lambda A, b, x: torch.cat([_triangle(A, b, x)[:-1], x[-1:]]),
+            "leaves the last coordinate as it was: range(len(x)) reaches it, range(len(x) - 1) does not.",
         ),
         Mistake(
             "two sweeps",
-            lambda A, b, x: gauss_seidel(A, b, gauss_seidel(A, b, x)),
-            "sweeps twice. One sweep is wanted.",
+            lambda A, b, x: _triangle(A, b, _triangle(A, b, x)),
+            "sweeps twice. One call is one sweep, k to k + 1: each coordinate moves once.",
         ),
     ),
     hints=(
-        "Start with x = x.clone(), so that the caller's tensor is left alone.",
-        "A loop over i, in which quadratic_step(A, b, x, i) is written into x[i].",
-        "for i in range(len(x)): x[i] = quadratic_step(A, b, x, i), and return x after the loop.",
+        "Begin with x = x.clone(), so that the caller's x stays as it is. Then loop over i.",
+        "Each step writes into that copy: x[i] = quadratic_step(A, b, x, i). The next step sees what has been written.",
+        "Three lines: clone, a loop over range(len(x)) with the step in it, and the return after the loop.",
     ),
 )
 
