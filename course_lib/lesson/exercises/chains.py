@@ -98,6 +98,11 @@ def _walk_for_long(P: Tensor) -> Tensor:
     return P[0]
 
 
+def _eigenvector(matrix: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eig(matrix)
+    return vectors[:, values.real.argmax()].real
+
+
 STATIONARY = Exercise(
     id="1.4",
     title="the stationary distribution",
@@ -118,20 +123,15 @@ STATIONARY = Exercise(
         ),
         Mistake(
             "eigenvector of P instead of P.T",
-            lambda P: torch.ones(len(P), dtype=P.dtype) / len(P) ** 0.5,
-            "gives every state the same number. That is an eigenvector of P, and of any matrix whose rows sum to 1. "
-            "The distribution stands on the left of P: take P.T, and divide by the sum.",
+            lambda P: _eigenvector(P),
+            "gives every state the same number: an eigenvector of P itself, and any matrix whose rows sum to 1 has it. "
+            "The distribution stands on the left of P: take P.T, and divide the eigenvector by its sum.",
         ),
         Mistake(
-            "eigenvector of P instead of P.T, negative",
-            lambda P: -torch.ones(len(P), dtype=P.dtype) / len(P) ** 0.5,
-            "gives every state the same negative number. That is an eigenvector of P, and of any matrix whose rows sum "
-            "to 1. The distribution stands on the left of P: take P.T, and divide by the sum.",
-        ),
-        Mistake(
-            "negative eigenvector",
-            lambda P: -stationary(P) / stationary(P).norm(),
-            "is an eigenvector as the solver left it, negative and of length 1. Divide by its sum: that mends both.",
+            "eigenvector as the solver left it",
+            lambda P: _eigenvector(P.T),
+            "is the right eigenvector as the solver left it: of length 1, and sometimes negative. Divide it by its "
+            "sum: that mends both.",
         ),
         Mistake(
             "one step only",
