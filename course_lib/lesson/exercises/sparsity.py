@@ -137,7 +137,7 @@ LASSO_RESIDUAL = Exercise(
             "zeros treated like the rest",
             lambda X, y, p, w: float(_parts(X, y, p, w)[1].max()),
             "uses sign(w_i) = 0 at the corner. Where w_i = 0, any slope of |w_i| between -penalty and penalty will do: "
-            "only what |g_i| has beyond the penalty counts.",
+            "only what |s_i| has beyond the penalty counts.",
         ),
         Mistake(
             "sign of the penalty",
@@ -155,13 +155,13 @@ LASSO_RESIDUAL = Exercise(
         Mistake(
             "zeros left out",
             lambda X, y, p, w: float(torch.where(w == 0, torch.zeros_like(w), _parts(X, y, p, w)[1]).max()),
-            "looks at the coefficients that are not 0 only. A zero can be wrong too: when |g_i| exceeds the penalty, "
+            "looks at the coefficients that are not 0 only. A zero can be wrong too: when |s_i| exceeds the penalty, "
             "w_i should leave 0.",
         ),
         Mistake(
             "not stopped at 0",
             lambda X, y, p, w: float(torch.where(w == 0, _parts(X, y, p, w)[0].abs() - p, _parts(X, y, p, w)[1]).max()),
-            "turns negative where |g_i| stays below the penalty. Nothing is wrong there, so it counts as 0: clamp.",
+            "turns negative where |s_i| stays below the penalty. Nothing is wrong there, so it counts as 0: clamp.",
         ),
         Mistake(
             "sum over all coordinates",
@@ -170,8 +170,8 @@ LASSO_RESIDUAL = Exercise(
         ),
     ),
     hints=(
-        "Start with the gradient of the smooth part: g = X.T @ (X @ w - y), one number per coefficient.",
-        "Two cases. w_i not 0: |g_i + penalty · sign(w_i)|. w_i = 0: |g_i| - penalty, but at least 0.",
+        "Start with the gradient of the smooth part: s = X.T @ (X @ w - y), one number per coefficient.",
+        "Two cases. w_i not 0: |s_i + penalty · sign(w_i)|. w_i = 0: |s_i| - penalty, but at least 0.",
         "torch.where(w == 0, one case, the other case), and the largest entry of that.",
     ),
 )
