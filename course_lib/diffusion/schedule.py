@@ -11,7 +11,7 @@ import warnings
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 
 LARGEST_BETA = 0.999  # cosine's last step would otherwise be 1: x_T would keep nothing of x_{T-1} (Nichol & Dhariwal)
@@ -163,17 +163,37 @@ def gather(table: Float64[Tensor, "T"], t: Int[Tensor, "..."] | int, like: Float
     t: whole numbers 0…T-1, one per image (batch,), or one for all. Raises TypeError or ValueError otherwise:
     a negative index would silently read the table from its end.
     """
+    return per_image(table[step_indices(t, len(table), len(like))], like)
+
+
+def alpha_bar_at(schedule: Schedule, t: Int[Tensor, "..."] | int, batch: int, name: str = "t") -> Float64[Tensor, "n"]:
+    """ᾱ at step index t, float64 on the CPU, (batch,) or (1,). Here t may be -1: the clean image, where ᾱ = 1."""
+    steps = step_indices(t, schedule.T, batch, name, lowest=-1)
+    return torch.where(steps < 0, 1.0, schedule.alpha_bars[steps.clamp(min=0)])
+
+
+def per_image(values: Float64[Tensor, "n"], like: Float[Tensor, "batch ..."]) -> Tensor:
+    """Numbers (batch,) or (1,) in the dtype and on the device of `like`, shaped (n, 1, 1…) to multiply it."""
+    return values.to(like.dtype).to(like.device).reshape(-1, *[1] * (like.ndim - 1))
+
+
+def step_indices(
+    t: Int[Tensor, "..."] | int, T: int, batch: int, name: str = "t", lowest: int = 0
+) -> Int64[Tensor, "n"]:
+    """`t` as int64 on the CPU, (batch,) or (1,). Raises TypeError unless whole, ValueError unless in lowest…T-1."""
     if isinstance(t, int) and not isinstance(t, bool):
         t = torch.tensor(t)
     if not isinstance(t, Tensor) or t.is_floating_point() or t.is_complex() or t.dtype == torch.bool:
         kind = t.dtype if isinstance(t, Tensor) else type(t).__name__
-        raise TypeError(f"t must be a whole number or an integer tensor of shape (batch,), got {kind}")
-    if t.ndim > 1 or (t.ndim == 1 and len(t) != len(like)):
-        raise ValueError(f"t must hold one step per image, shape ({len(like)},), or a single one; got {tuple(t.shape)}")
-    if t.numel() and (t.min() < 0 or t.max() >= len(table)):
-        raise ValueError(f"t must lie in 0…{len(table) - 1} (step t of the papers is index t-1), got {t.tolist()}")
-    values = table.to(like.dtype).to(like.device)[t.to(like.device)]
-    return values.reshape(-1, *[1] * (like.ndim - 1))
+        raise TypeError(f"{name} must be a whole number or an integer tensor of shape (batch,), got {kind}")
+    if t.ndim > 1 or (t.ndim == 1 and len(t) not in (1, batch)):
+        raise ValueError(
+            f"{name} must hold one step per image, shape ({batch},), or a single one; got {tuple(t.shape)}"
+        )
+    t = t.to("cpu", torch.int64).reshape(-1)
+    if t.numel() and (t.min() < lowest or t.max() >= T):
+        raise ValueError(f"{name} must lie in {lowest}…{T - 1} (step t of the papers is index t-1), got {t.tolist()}")
+    return t
 
 
 def _checked_length(T: int) -> int:
