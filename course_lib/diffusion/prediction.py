@@ -97,7 +97,7 @@ def checked_clip(clip: object) -> tuple[float, float]:
     """`clip` itself. Raises ValueError unless it is a pair (lowest, highest)."""
     if not isinstance(clip, tuple | list) or len(clip) != 2 or not clip[0] < clip[1]:
         raise ValueError(f"clip must be None or a pair (lowest, highest), such as (-1, 1) for images; got {clip!r}")
-    return tuple(clip)
+    return float(clip[0]), float(clip[1])
 
 
 def same_shape(x_t: Tensor, **others: Tensor) -> None:
