@@ -12,7 +12,7 @@ from course_lib.diffusion.forward import q_sample
 from course_lib.diffusion.prediction import x_start_and_noise
 from course_lib.diffusion.randomness import randn
 from course_lib.diffusion.samplers import State, _Walk, ddim, ddpm
-from course_lib.diffusion.schedule import Schedule
+from course_lib.diffusion.schedule import Schedule, alpha_bar_at, per_image
 from course_lib.diffusion.spacing import timesteps
 
 
@@ -47,20 +47,22 @@ def inpaint(
     keep: Bool[Tensor, "..."],
     steps: int | None = None,
     *,
+    resample: int = 5,
     sampler: Callable[..., Iterator[State]] = ddpm,
     generator: object = None,
     **options: object,
 ) -> Iterator[State]:
-    """Invent what `keep` (True: known) leaves open, by overwriting the known part after every step with a noised copy.
+    """Invent what `keep` (True: known) leaves open: after every step the known part is overwritten, noised to that step.
 
-    The known part is exact in the result. The rest fits it well but is no exact draw from the conditional
-    distribution, with any number of steps: x_start at step t was guessed from a known part whose noise is new each
-    time (Lugmayr et al. 2022, section 4.1).
+    resample: how often each step is run. Between two runs the state is noised back to where the step began, so that
+    the invented part hears of the known one before it is too late (RePaint, Lugmayr et al. 2022, algorithm 1). With
+    1 it often ignores it. The result is close to a draw from the conditional distribution, and never exactly that.
     """
     if not isinstance(keep, Tensor) or keep.dtype != torch.bool:
-        raise TypeError(
-            f"keep must be a boolean tensor, True where the image is known, got {getattr(keep, 'dtype', keep)}"
-        )
+        given = keep.dtype if isinstance(keep, Tensor) else type(keep).__name__
+        raise TypeError(f"keep must be a boolean tensor, True where the image is known, got {given}")
+    if not isinstance(resample, int) or resample < 1:
+        raise ValueError(f"resample must be a whole number of at least 1, got {resample!r}")
     try:
         keep = keep.to(image.device).expand_as(image)
     except RuntimeError:
@@ -68,13 +70,22 @@ def inpaint(
     count = {} if steps is None else {"steps": steps}
     states = sampler(model, schedule, tuple(image.shape), generator=generator, device=image.device, **count, **options)
 
+    def noise() -> Tensor:
+        return randn(image.shape, generator, image.device, image.dtype)
+
     def overwritten() -> Iterator[State]:
+        t, runs = states.timesteps[0], 0
         for state in states:
-            known = image
-            if state.t >= 0:
-                known = q_sample(schedule, image, state.t, randn(image.shape, generator, image.device, image.dtype))
+            known = image if state.t < 0 else q_sample(schedule, image, state.t, noise())
             state.x = torch.where(keep, known, state.x)
             yield state
+            runs += 1
+            if runs < resample:
+                kept = alpha_bar_at(schedule, t, 1) / alpha_bar_at(schedule, state.t, 1)
+                state.x = per_image(kept.sqrt(), image) * state.x + per_image((1 - kept).sqrt(), image) * noise()
+                state.t = t
+            else:
+                t, runs = state.t, 0
 
     return overwritten()
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from course_lib.diffusion.schedule import Schedule, gather
 
 KINDS = ("noise", "x_start", "v")
+Clip = tuple[float | int, float | int] | None  # (lowest, highest) of the data, or None
 
 
 def convert(
@@ -58,7 +59,7 @@ def x_start_and_noise(
     t: Int[Tensor, "..."] | int,
     prediction: Float[Tensor, "batch *shape"],
     kind: str,
-    clip: tuple[float | int, float | int] | None = None,
+    clip: Clip = None,
 ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, "batch *shape"]]:
     """Both readings of one prediction: the clean image it implies, and the noise.
 

@@ -2,7 +2,8 @@
 
 Each is a loop over one step function of `course_lib.diffusion.steps` and yields a `State` after every step, so a GIF,
 a progress bar, a metric per step or an early stop need nothing but a `for`. Whoever assigns `state.x` inside the loop
-changes what the next step starts from: that is all that inpainting needs.
+changes what the next step starts from, and assigning a higher step of the list to `state.t` sends the sampler back
+there: that is all that inpainting needs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from course_lib.diffusion import spacing as spacings
-from course_lib.diffusion.prediction import checked_clip, prediction_kind
+from course_lib.diffusion.prediction import Clip, checked_clip, prediction_kind
 from course_lib.diffusion.randomness import Generators, randn
 from course_lib.diffusion.reverse import check_variance
 from course_lib.diffusion.schedule import Schedule
@@ -40,7 +41,7 @@ class SamplerOptions(TypedDict, total=False):
     x: Tensor  # start from this x_t, not from noise
     cond: object  # handed to the model as its third argument
     kind: str  # what the model predicts; default: its own attribute `prediction`
-    clip: tuple[float, float] | None  # clip every x_start to this range
+    clip: Clip  # clip every x_start to this range
     generator: Generators  # one for the batch, or a list with one per image
     device: torch.device | str  # default: that of x, else of the model's weights, else the CPU
     dtype: torch.dtype  # of the start noise; default float32
@@ -95,6 +96,8 @@ def dpm_solver_pp_2m(
 
     def step(x, prediction, t, t_prev):
         nonlocal before
+        if before is not None and before[1] <= t:  # somebody sent the sampler back: no history there
+            before = None
         x, x_start = dpm_solver_pp_2m_step(schedule, x, prediction, t, t_prev, before, **walk.reading)
         before = (x_start, t)
         return x, x_start
@@ -165,7 +168,7 @@ class _Walk:
         x: Tensor | None = None,
         cond: object = None,
         kind: str | None = None,
-        clip: tuple[float, float] | None = None,
+        clip: Clip = None,
         generator: Generators = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
@@ -184,15 +187,17 @@ class _Walk:
 
     def states(self, step: Callable[[Tensor, Tensor, int, int], tuple[Tensor, Tensor]]) -> _States:
         """After each step, from the first of the list to -1, the state; the next step starts from the state's x."""
-        return _States(self._run(step), len(self.ts))
+        return _States(self._run(step), self.ts)
 
     def _run(self, step: Callable) -> Iterator[State]:
-        x = self.x
-        for t, t_prev in zip(self.ts, [*self.ts[1:], -1], strict=True):
-            state = State(x, t_prev, x)
-            state.x, state.x_start = step(x, self.predict(x, t), t, t_prev)
+        x, t = self.x, self.ts[0]
+        following = dict(zip(self.ts, [*self.ts[1:], -1], strict=True))
+        while t >= 0:
+            t_prev = following[t]
+            x, x_start = step(x, self.predict(x, t), t, t_prev)
+            state = State(x, t_prev, x_start)
             yield state
-            x = state.x
+            x, t = state.x, state.t
 
     def predict(self, x: Tensor, t: int) -> Tensor:
         """The model's prediction for all images at step t, without gradients."""
@@ -211,14 +216,14 @@ class _Walk:
 class _States(Iterator[State]):
     """A generator of states that knows its length, so that `tqdm(ddim(…))` shows how far it is."""
 
-    def __init__(self, states: Iterator[State], length: int):
-        self._states, self._length = states, length
+    def __init__(self, states: Iterator[State], visited: list[int]):
+        self._states, self.timesteps = states, visited
 
     def __next__(self) -> State:
         return next(self._states)
 
     def __len__(self) -> int:
-        return self._length
+        return len(self.timesteps)
 
 
 def _device_of(model: object) -> torch.device | str:

@@ -11,13 +11,12 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from course_lib.diffusion.prediction import same_shape, x_start_and_noise
+from course_lib.diffusion.prediction import Clip, same_shape, x_start_and_noise
 from course_lib.diffusion.reverse import check_variance
 from course_lib.diffusion.schedule import Schedule, alpha_bar_at, per_image, step_indices
 
 Images = Float[Tensor, "batch *shape"]
 Steps = Int[Tensor, "..."] | int
-Clip = tuple[float | int, float | int] | None
 
 
 def ddpm_step(

@@ -1,4 +1,4 @@
-"""Regenerates `samplers.json`: what diffusers' schedulers answer for fixed inputs. `python tests/reference/make_samplers.py`
+"""Regenerates `samplers.json` beside it: what diffusers' schedulers answer for fixed inputs. Run it as a script.
 
 One noise schedule (linear, T = 1000, the two libraries' default), one x_t, one prediction, one noise. Each case says
 which scheduler, its settings, t and the t_prev that it really used, and holds its answer. Two habits of diffusers are
