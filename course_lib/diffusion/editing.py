@@ -52,7 +52,7 @@ def inpaint(
     generator: object = None,
     **options: object,
 ) -> Iterator[State]:
-    """Invent what `keep` (True: known) leaves open: after every step the known part is overwritten, noised to that step.
+    """Invent what `keep` (True: known) leaves open: after every step the known part is overwritten, noised alike.
 
     resample: how often each step is run. Between two runs the state is noised back to where the step began, so that
     the invented part hears of the known one before it is too late (RePaint, Lugmayr et al. 2022, algorithm 1). With

@@ -170,6 +170,7 @@ def _half_log_snr(bar: Float64[Tensor, "n"]) -> Float64[Tensor, "n"]:
 
 def _alpha_bars(schedule: Schedule, t: Steps, t_prev: Steps, x_t: Tensor) -> tuple[Tensor, Tensor]:
     """ᾱ_t and ᾱ_prev. Raises unless 0 ≤ t < T and -1 ≤ t_prev < t."""
+    same_shape(x_t)
     steps = step_indices(t, schedule.T, len(x_t))
     steps_prev = step_indices(t_prev, schedule.T, len(x_t), "t_prev", lowest=-1)
     if (steps_prev >= steps).any():
