@@ -25,10 +25,27 @@ class Break(NamedTuple):
     file: str
     right: str
     wrong: str
-    tests: str = "tests/diffusion tests/equations"
+    tests: str = "tests/diffusion/test_schedule.py tests/diffusion/test_forward.py tests/equations/test_05.py"
 
 
 SCHEDULE, FORWARD = "course_lib/diffusion/schedule.py", "course_lib/diffusion/forward.py"
+REVERSE, PREDICTION = "course_lib/diffusion/reverse.py", "course_lib/diffusion/prediction.py"
+STEPS, SAMPLERS = "course_lib/diffusion/steps.py", "course_lib/diffusion/samplers.py"
+EXACT, LOSSES, BOUND = (f"course_lib/diffusion/{name}.py" for name in ("exact", "losses", "bound"))
+SPACING, RANDOMNESS = "course_lib/diffusion/spacing.py", "course_lib/diffusion/randomness.py"
+EDITING = "course_lib/diffusion/editing.py"
+ONE_STEP, WALK, WAY_BACK, LOSS, EXACTLY, EDITED, LISTS = (
+    f"tests/diffusion/test_{name}.py"
+    for name in (
+        "steps",
+        "samplers",
+        "reverse_and_prediction",
+        "losses_and_bound",
+        "exact",
+        "editing",
+        "spacing_and_randomness",
+    )
+)
 FOUNDATIONS = "course_lib/foundations"
 EXERCISES = "course_lib/lesson/exercises"
 # fmt: off
@@ -49,7 +66,7 @@ BREAKS = (
     Break("cosine cap", SCHEDULE, "LARGEST_BETA = 0.999 ", "LARGEST_BETA = 0.9999 "),
     Break("cosine in float32", SCHEDULE, "torch.arange(T + 1, dtype=torch.float64)", "torch.arange(T + 1.0)"),
     Break("scaled linear without root", SCHEDULE, "linspace(beta_start**0.5,", "linspace(beta_start,"),
-    Break("negative t accepted", SCHEDULE, "(t.min() < 0 or t.max()", "(t.max()", "tests/messages"),
+    Break("negative t accepted", SCHEDULE, "(t.min() < lowest or t.max()", "(t.max()", "tests/messages"),
     Break("beta of 0 accepted", SCHEDULE, "(betas > 0) &", "(betas >= 0) &", "tests/messages"),
     Break("end of noise not checked", SCHEDULE, "NOT_NOISE = 0.01 ", "NOT_NOISE = 0.2 "),
     Break("step: variance as std", FORWARD, "torch.sqrt(beta) * noise", "beta * noise"),
@@ -57,6 +74,65 @@ BREAKS = (
     Break("one shot: swapped", FORWARD, "signal * x_start + noise_std * noise", "noise_std * x_start + signal * noise"),
     Break("one shot: noise subtracted", FORWARD, "x_start + noise_std * noise", "x_start - noise_std * noise"),
     Break("chain starts late", FORWARD, "for t in range(schedule.T):", "for t in range(1, schedule.T):"),
+    Break("ᾱ at -1 is the first entry", SCHEDULE, "torch.where(steps < 0, 1.0,", "torch.where(steps < 0, schedule.alpha_bars[0],", ONE_STEP),
+    Break("ᾱ at -1 is the last entry", SCHEDULE, "torch.where(steps < 0, 1.0, schedule.alpha_bars[steps.clamp(min=0)])", "schedule.alpha_bars[steps]", ONE_STEP),
+    Break("sampler: ancestral variance for std", STEPS, "_add_noise(mean, chosen.sqrt(), noise)", "_add_noise(mean, chosen, noise)", ONE_STEP),
+    Break("sampler: eta variance for std", STEPS, "_add_noise(mean, fresh_variance.sqrt(), noise)", "_add_noise(mean, fresh_variance, noise)", ONE_STEP),
+    Break("sampler: eta not squared", STEPS, "fresh_variance = eta**2 *", "fresh_variance = eta *", ONE_STEP),
+    Break("sampler: eta variance without the jump", STEPS, "* (1 - bar / bar_prev)", "* (1 - bar)", ONE_STEP),
+    Break("sampler: noise kept in full beside eta's", STEPS, "(1 - bar_prev - fresh_variance)", "(1 - bar_prev)", ONE_STEP),
+    Break("sampler: dense beta on skipped steps", STEPS, "beta = 1 - alpha\n", "beta = per_image(schedule.betas[step_indices(t, schedule.T, len(x_t))], bar)\n", ONE_STEP),
+    Break("sampler: ᾱ for α", STEPS, "alpha = bar / bar_prev\n", "alpha = bar\n", ONE_STEP),
+    Break("sampler: small and large swapped", STEPS, 'if variance == "small" else', 'if variance == "large" else', ONE_STEP),
+    Break("sampler: noise at the last step", STEPS, "torch.where(bar_prev < 1, beta, 0.0)", "beta", ONE_STEP),
+    Break("sampler: small variance lacks its ratio", STEPS, "small = beta * (1 - bar_prev) / (1 - bar)", "small = beta * (1 - bar_prev)", ONE_STEP),
+    Break("sampler: x_start forgets its weight", STEPS, "per_image(bar_prev.sqrt() * beta / (1 - bar), x_t) * x_start", "per_image(bar.sqrt() * beta / (1 - bar), x_t) * x_start", ONE_STEP),
+    Break("sampler: may climb", STEPS, "if (steps_prev >= steps).any():", "if (steps_prev > steps).any():", "tests/messages"),
+    Break("DPM-Solver: no memory", STEPS, "aim = x_start + per_image(ahead, x_t)", "aim = x_start + 0 * per_image(ahead, x_t)", ONE_STEP),
+    Break("DPM-Solver: step ratio upside down", STEPS, "h / (2 * h_before)", "h_before / (2 * h)", ONE_STEP),
+    Break("DPM-Solver: full weight on the memory", STEPS, "h / (2 * h_before)", "h / h_before", ONE_STEP),
+    Break("DPM-Solver: full log-SNR", STEPS, "- torch.log1p(-bar)) / 2", "+ torch.log1p(-bar)) / 2", ONE_STEP),
+    Break("Euler in x, not in x̄", STEPS, "per_image((bar_prev / bar).sqrt(), x_t) * x_t + per_image(bar_prev.sqrt() *", "x_t + per_image(bar_prev.sqrt() *", ONE_STEP),
+    Break("Heun: only the far slope", STEPS, "slope = (slope + slope_ahead) / 2", "slope = slope_ahead", ONE_STEP),
+    Break("Heun: far slope read at t", STEPS, "x_start_and_noise(schedule, x_ahead, t_prev, prediction_ahead", "x_start_and_noise(schedule, x_ahead, t, prediction_ahead", ONE_STEP),
+    Break("clip without deriving the noise anew", PREDICTION, 'return x_start, convert(schedule, x_t, t, x_start, "x_start", "noise")', 'return x_start, convert(schedule, x_t, t, prediction, kind, "noise")', WAY_BACK),
+    Break("v with the other sign", PREDICTION, "return signal * x_t - noise_std * value", "return signal * x_t + noise_std * value", WAY_BACK),
+    Break("noise from v without its weight", PREDICTION, "return noise_std * x_t + signal * value", "return noise_std * x_t + value", WAY_BACK),
+    Break("kind guessed", PREDICTION, "if kind is None and declared is None:", "if False:", "tests/messages"),
+    Break("sampling starts below T-1", SPACING, "[round(T - i * T / steps) - 1 for", "[round((T - 1) * (1 - i / steps)) - 1 for", LISTS),
+    Break("linspace misses the top", SPACING, "i * (T - 1) / (steps - 1)", "i * (T - 1) / steps", LISTS),
+    Break("leading starts at T-1", SPACING, "[i * (T // steps) for", "[i * (T // steps) + T // steps - 1 for", LISTS),
+    Break("one step starts in the clean image", SPACING, "return [T - 1]", "return [0]", LISTS),
+    Break("previous step from a stride", SAMPLERS, "zip(self.ts, [*self.ts[1:], -1], strict=True)", "((t, max(t - -(-(self.ts[0] + 1) // len(self.ts)), -1)) for t in self.ts)", WALK),
+    Break("sampler stops at t = 0", SAMPLERS, "while t >= 0:", "while t > 0:", WALK),
+    Break("sampler ignores the state", SAMPLERS, "x, t = state.x, state.t", "t = state.t", WALK),
+    Break("network asked about t_prev", SAMPLERS, "step(x, self.predict(x, t), t, t_prev)", "step(x, self.predict(x, max(t_prev, 0)), t, t_prev)", WALK),
+    Break("cond not handed on", SAMPLERS, "device=x.device), self.cond)", "device=x.device), None)", WALK),
+    Break("gradients kept while sampling", SAMPLERS, "with torch.no_grad():", "with torch.enable_grad():", WALK),
+    Break("clip not handed on", SAMPLERS, '"clip": None if clip is None else checked_clip(clip)', '"clip": None', WALK),
+    Break("variance not handed on", SAMPLERS, "noise, variance=variance, **walk.reading", "noise, **walk.reading", WALK),
+    Break("Heun asks its far end at t", SAMPLERS, "walk.predict(ahead, t_prev)", "walk.predict(ahead, t)", WALK),
+    Break("one generator for all images", RANDOMNESS, "for each in generator])", "for each in [generator[0]] * len(generator)])", LISTS),
+    Break("noise from the global state", SAMPLERS, "return randn(self.x.shape, self.generator,", "return randn(self.x.shape, None,", WALK),
+    Break("posterior from noise without the root", REVERSE, "gather(schedule.alphas.sqrt(), t, x_t)", "gather(schedule.alphas, t, x_t)", WAY_BACK),
+    Break("posterior variance as std", REVERSE, "return mean, gather(schedule.posterior_variance", "return mean, gather(schedule.posterior_std", WAY_BACK),
+    Break("reverse variances swapped", REVERSE, 'if variance == "large":', 'if variance == "small":', WAY_BACK),
+    Break("exact Gaussian: noise variance forgotten", EXACT, "variances / (alpha_bar * variances + 1 - alpha_bar)\n        return mean", "variances / (alpha_bar * variances + 1)\n        return mean", EXACTLY),
+    Break("exact mixture: prior weights forgotten", EXACT, "torch.softmax(log_weights + log_likelihoods", "torch.softmax(0 * log_weights + log_likelihoods", EXACTLY),
+    Break("exact mixture: normaliser forgotten", EXACT, " - 0.5 * x.shape[1] * total.log()", "", EXACTLY),
+    Break("loss: another target for v", LOSSES, 'convert(schedule, x_t, t, noise, "noise", kind)', "noise", LOSS),
+    Break("loss summed over the image", LOSSES, "errors.flatten(1).mean(dim=1)", "errors.flatten(1).sum(dim=1)", LOSS),
+    Break("loss weights without beta", LOSSES, "schedule.betas**2 / (2", "schedule.betas / (2", LOSS),
+    Break("min-SNR for v", LOSSES, '"v": snr + 1}', '"v": snr}', LOSS),
+    Break("bound: one variance for both", BOUND, "sigma2 = exact + off if", "sigma2 = exact if", LOSS),
+    Break("bound: log ratio sign", BOUND, "(sigma2[1:] / exact[1:]).log()", "(exact[1:] / sigma2[1:]).log()", LOSS),
+    Break("bound: bits as nats", BOUND, "nats / (dimensions * math.log(2))", "nats / dimensions", LOSS),
+    Break("bound: KL the other way round", BOUND, "kl_normal(true_mean, torch.where(first, 1.0, true_variance), mean, sigma2)", "kl_normal(mean, sigma2, true_mean, torch.where(first, 1.0, true_variance))", LOSS),
+    Break("inpaint: known part without its noise", EDITING, "known = image if state.t < 0 else", "known = image if True else", EDITED),
+    Break("inpaint: resampling without noise", EDITING, "per_image((1 - kept).sqrt(), image) * noise()", "0 * noise()", EDITED),
+    Break("inversion noises with the old level", EDITING, "q_sample(schedule, x_start, t_next, noise), t_next", "q_sample(schedule, x_start, asked, noise), t_next", EDITED),
+    Break("img2img starts one step late", EDITING, "visited[len(visited) - max(1, round(strength * len(visited))) :]", "visited[1 + len(visited) - max(1, round(strength * len(visited))) :] or visited[-1:]", EDITED),
+    Break("slerp is a straight line", EDITING, "((1 - weight) * angle).sin() / angle.sin()", "1 - weight + 0 * angle", EDITED),
     Break("unrolled weights shifted", FORWARD, "alphas[1:].flip(0)", "alphas[:-1].flip(0)"),
     Break("path: variance as std", FORWARD, "torch.sqrt(beta).expand_as", "beta.expand_as"),
     Break("mean: variance as std", FORWARD, "gather(1 - schedule.alpha_bars, t", "gather(schedule.noise_std, t"),
@@ -151,7 +227,10 @@ def passes(copy: Path, *command: str) -> bool:
     """Does this command succeed in the copy, with the copy's library in front of the installed one?"""
     env = {**os.environ, "PYTHONPATH": str(copy), "COURSE_DATA": str(runtime.data_root()), "PYTEST_ADDOPTS": "-x"}
     env.update(PYTHONDONTWRITEBYTECODE="1")  # two changes within a second must not meet in a cached file
-    return subprocess.run(command, cwd=copy, env=env, capture_output=True).returncode == 0
+    try:
+        return subprocess.run(command, cwd=copy, env=env, capture_output=True, timeout=1800).returncode == 0
+    except subprocess.TimeoutExpired:  # a sampler that never arrives
+        return False
 
 
 def main(words: list[str]) -> int:

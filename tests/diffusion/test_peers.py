@@ -131,14 +131,16 @@ def test_every_ddim_step_in_float64(steps, eta, clip, kind):
 def test_lists_of_timesteps(spacing):
     """Every count from 2; a single step is 0 in diffusers' leading and linspace, where pure noise has no business.
 
-    Where the exact position is halfway between two steps, their floating-point sum may fall to either side.
+    Where the exact position is halfway between two steps, their floating-point sum may fall to either side, and for
+    some counts (61 is the first) it yields one entry too many: t = -1.
     """
     from diffusers import DDIMScheduler
 
     theirs = DDIMScheduler(1000, timestep_spacing=spacing)
     for steps in range(2, 1001):
         theirs.set_timesteps(steps)
-        for i, (a, b) in enumerate(zip(theirs.timesteps.tolist(), timesteps(1000, steps, spacing), strict=True)):
+        listed = [t for t in theirs.timesteps.tolist() if t >= 0]
+        for i, (a, b) in enumerate(zip(listed, timesteps(1000, steps, spacing), strict=True)):
             halves = 2 * i * Fraction(1000, steps) if spacing == "trailing" else 2 * i * Fraction(999, steps - 1)
             assert a == b or (abs(a - b) == 1 and halves.denominator == 1 and halves % 2 == 1), (steps, i)
 
