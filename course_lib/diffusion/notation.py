@@ -32,6 +32,11 @@ NOTATION = (
     Symbol(r"\ln\frac{\bar\alpha_t}{1-\bar\alpha_t}", "log_snr", "log signal-to-noise ratio", "nats", "(T,)", "Schedule.log_snr", "–", "对数信噪比"),
     Symbol(r"\tilde\beta_t", "posterior_variance", "noise put back by one reverse step", "variance", "(T,)", "Schedule.posterior_variance", "_get_variance(t)", "后验方差"),
     Symbol(r"\sqrt{\tilde\beta_t}", "posterior_std", "its square root: what multiplies noise", "std", "(T,)", "Schedule.posterior_std", "_get_variance(t) ** 0.5", "后验标准差"),
+    Symbol(r"x_{t-1}", "x_prev", "the image one reverse step later", "image", "(B, C, H, W)", "ddpm_step -> x_prev", "prev_sample", "上一步图像"),
+    Symbol(r"\epsilon_\theta(x_t, t)", "prediction", "what a network answers: noise, x_start or v", "image", "(B, C, H, W)", "ddpm_step(prediction)", "model_output", "模型预测"),
+    Symbol(r"\hat x_0", "predicted_x_start", "the clean image that the prediction implies", "image", "(B, C, H, W)", "bound_term(predicted_x_start)", "pred_original_sample", "预测的原图"),
+    Symbol(r"v", "v", "noise and image mixed so that both ends are easy", "image", "(B, C, H, W)", "convert -> v", "v_prediction", "速度"),
+    Symbol(r"\eta", "eta", "DDIM's noise as a share of the posterior's std", "factor", "number", "ddim_step(eta)", "eta", "随机性系数"),
 )
 # fmt: on
 
