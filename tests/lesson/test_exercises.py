@@ -15,11 +15,13 @@ MISTAKES = [(task, mistake) for task in TASKS for mistake in task.mistakes]
 
 
 def with_arguments_of(task, function):
-    """`function` under the argument names that the exercise asks for, as a learner would write it."""
-    names = ", ".join(inspect.signature(task.reference).parameters)
-    scope = {"function": function}
-    exec(f"def answer({names}):\n    return function({names})", scope)
-    return scope["answer"]
+    """`function` under the signature that the exercise asks for, defaults included, as a learner would write it."""
+
+    def answer(*args, **options):
+        return function(*args, **options)
+
+    answer.__signature__ = inspect.signature(task.reference)
+    return answer
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.id)
