@@ -8,7 +8,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 
 from course_lib import runtime, show
 from course_lib.data import photograph, shapes
-from course_lib.diffusion import Schedule, q_sample
+from course_lib.diffusion import Schedule, posterior, q_sample
 from course_lib.foundations import (
     Corner,
     Lasso,
@@ -116,6 +116,44 @@ def hero_05() -> None:
     (FIGURES / "05_hero.png").write_bytes(figure.png())
 
 
+def hero_06() -> None:
+    """The photograph walks back from noise by its own posterior, and forty paths of a single pixel do the same."""
+    schedule, generator = Schedule.linear(150), runtime.generator(6)
+    photo = photograph(48)
+    pixel = photo[0, :, 20, 24].mean()  # on the face
+    x, paths = (torch.randn(shape, generator=generator) for shape in (photo.shape, (40, 1)))
+    shown, history = {schedule.T: x}, [paths]
+    for t in reversed(range(schedule.T)):
+        walkers = []
+        for end, now in ((photo, x), (pixel.expand(40, 1), paths)):
+            mean, variance = posterior(schedule, end, now, t)
+            walkers.append(mean + variance.sqrt() * torch.randn(now.shape, generator=generator))
+        x, paths = walkers
+        shown[t] = x
+        history.append(paths)
+    steps = [150, 90, 60, 40, 20, 8, 0]
+    figure = show.CourseFigure(figsize=(9, 3.1), dpi=100, layout="constrained", alt="a photograph returns from noise")
+    places = figure.add_gridspec(2, len(steps), height_ratios=(1, 1.25))
+    for k, t in enumerate(steps):
+        ax = figure.add_subplot(places[0, k])
+        ax.imshow(((shown[t][0].permute(1, 2, 0) + 1) / 2).clamp(0, 1), interpolation="nearest")
+        ax.set_axis_off()
+    ax = figure.add_subplot(places[1, :])
+    for k, path in enumerate(torch.cat(history, dim=1)):
+        ax.plot(range(schedule.T, -1, -1), path, color=show.COLORS[k % 2 * 5], linewidth=0.7, alpha=0.7)
+    ax.plot(0, pixel, "o", color=show.COLORS[1], markersize=9, clip_on=False)
+    ax.set(xlim=(schedule.T, 0), ylim=(-2.8, 2.8), yticks=[], xticks=[])
+    ax.set_xlabel(
+        "t = T: pure noise"
+        + 20 * " "
+        + "the posterior: each step knows where it must end"
+        + 20 * " "
+        + "t = 0: the image"
+    )
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    (FIGURES / "06_hero.png").write_bytes(figure.png())
+
+
 def hero_04() -> None:
     """Arrived in a bowl, stuck on a crease, and a portrait with half of its pixels missing and filled in."""
     figure, axes = show.subplots(
@@ -202,6 +240,6 @@ def map_00() -> None:
 
 
 if __name__ == "__main__":
-    for draw in (hero_01, states_01, hero_02, hero_03, hero_04, hero_05, map_00):
+    for draw in (hero_01, states_01, hero_02, hero_03, hero_04, hero_05, hero_06, map_00):
         draw()
         print("drawn:", draw.__name__)
