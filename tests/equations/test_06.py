@@ -18,6 +18,7 @@ from course_lib.diffusion import (
     bound_term,
     bound_weights,
     convert,
+    ddpm,
     ddpm_step,
     diffusion_loss,
     gaussian_bound,
@@ -292,6 +293,8 @@ def test_eq_6_10():
         error = (ANY.posterior_variance[t] * torch.linalg.inv(design.T @ design).diagonal()).sqrt()
         weights = torch.stack([ANY.posterior_coef_x_start[t], ANY.posterior_coef_x_t[t]])
         assert ((found - weights).abs() < 4 * error).all()
+    assert (ANY.posterior_coef_x_start > 0).all()
+    assert (ANY.posterior_coef_x_t[1:] > 0).all()
     assert (ANY.posterior_coef_x_start[0].item(), ANY.posterior_coef_x_t[0].item()) == pytest.approx((1, 0))
 
 
@@ -378,7 +381,7 @@ def test_eq_6_15():
 
 def test_eq_6_16():
     """The KL by torch, in five dimensions: what changes with the model's mean is ‖difference‖² / 2σ²."""
-    mean, std = normal(5, seed=11), 0.3
+    mean, std = normal(5, seed=11), 1.0
     for sigma, seed in ((0.3, 12), (0.8, 13), (2.0, 14)):
         other = normal(5, seed=seed)
         q = Independent(Normal(mean, std * torch.ones(5).double()), 1)
@@ -460,6 +463,19 @@ def test_eq_6_21():
         after, before = (math.cos(a) * x_0 + math.sin(a) * noise for a in (angle + step, angle - step))
         v = convert(ANY, q_sample(ANY, x_0, t, noise), t, noise, "noise", "v")
         assert torch.allclose(v, (after - before) / (2 * step), atol=1e-8)
+
+
+def test_the_sampler_is_the_same_for_every_prediction():
+    """Noise, image or velocity: with the exact denoiser the same noise gives the same samples, whole runs long."""
+    schedule, finished = Schedule.cosine(60), {}
+    for kind in ("noise", "x_start", "v"):
+        denoiser = GaussianDenoiser(schedule, torch.tensor([0.3, -1.0]), torch.tensor([0.25, 2.0]), kind)
+        generator = torch.Generator().manual_seed(27)
+        *_, last = ddpm(denoiser, schedule, (100, 2), generator=generator, dtype=torch.float64)
+        finished[kind] = last.x
+    assert finished["noise"].std() > 0.5
+    assert torch.allclose(finished["noise"], finished["x_start"], atol=1e-9)
+    assert torch.allclose(finished["v"], finished["x_start"], atol=1e-9)
 
 
 def test_eq_6_22():
