@@ -142,7 +142,7 @@ def hero_06() -> None:
     for k, path in enumerate(torch.cat(history, dim=1)):
         ax.plot(range(schedule.T, -1, -1), path, color=show.COLORS[k % 2 * 5], linewidth=0.7, alpha=0.7)
     ax.plot(0, pixel, "o", color=show.COLORS[1], markersize=9, clip_on=False)
-    ax.set(xlim=(schedule.T, 0), ylim=(-2.8, 2.8), yticks=[], xticks=[])
+    ax.set(xlim=(schedule.T, 0), ylim=(-3.3, 3.3), yticks=[], xticks=[])
     ax.set_xlabel(
         "t = T: pure noise"
         + 20 * " "
