@@ -5,6 +5,8 @@ import inspect
 import pytest
 import torch
 
+from course_lib.diffusion import posterior, q_sample
+from course_lib.diffusion.schedule import gather
 from course_lib.lesson.checking import check, outcome
 from course_lib.lesson.sources import runnable
 from course_lib.lesson.tasks import catalogue, find
@@ -138,5 +140,63 @@ def test_other_right_forms_of_lesson_04_pass():
         return torch.where(w == 0, (g.abs() - penalty).clamp(min=0), (g + penalty * w.sign()).abs()).max().float()
 
     for task, answer in (("4.1", correction), ("4.1", plain), ("4.3", softshrink), ("4.4", residual)):
+        verdict = check(find(task), with_arguments_of(find(task), answer))
+        assert verdict.status == "passed", verdict.message
+
+
+def test_lesson_06_must_fit_the_whole_lesson():
+    """6.1, 6.3 and 6.4 are used on single pixels, 6.1 with one t for all: answers that fit pictures alone are told."""
+
+    def column(table, t):
+        return table.float()[t.tolist()].view(-1, 1, 1, 1)
+
+    def images_only(s, x_start, x_t, t):
+        mean = column(s.posterior_coef_x_start, t) * x_start + column(s.posterior_coef_x_t, t) * x_t
+        return mean, column(s.posterior_variance, t)
+
+    def mean_of_images(s, x_t, t, noise):
+        return (x_t - column(s.betas / s.noise_std, t) * noise) / column(s.alphas.sqrt(), t)
+
+    def loss_of_images(model, s, x_start, t, noise, cond=None):
+        x_t = column(s.sqrt_alpha_bars, t) * x_start + column(s.noise_std, t) * noise
+        return ((model(x_t, t, cond) - noise) ** 2).mean(dim=(1, 2, 3))
+
+    for task, answer in (("6.1", images_only), ("6.3", mean_of_images), ("6.4", loss_of_images)):
+        verdict = check(find(task), with_arguments_of(find(task), answer))
+        assert verdict.status == "wrong"
+        assert "single pixels" in verdict.message
+
+
+def test_a_loss_must_pass_gradients_on():
+    """6.4: right values, but cut off from the model."""
+    task = find("6.4")
+    verdict = check(task, with_arguments_of(task, lambda *args: task.reference(*args).detach()))
+    assert verdict.status == "wrong"
+    assert "no gradient reaches the model" in verdict.message
+
+
+def test_other_right_forms_of_lesson_06_pass():
+    """Precisions in place of tables, everything in float32; the KL written out; the mean through the clean image."""
+
+    def by_precisions(s, x_start, x_t, t):
+        bar, alpha = gather(s.alpha_bars_prev, t, x_t), gather(s.alphas, t, x_t)
+        variance = 1 / (alpha / (1 - alpha) + 1 / (1 - bar))
+        mean = variance * (alpha.sqrt() / (1 - alpha) * x_t + bar.sqrt() / (1 - bar) * x_start)
+        return torch.where(bar < 1, mean, x_start), torch.where(bar < 1, variance, 0.0)
+
+    def written_out(s, x_start):
+        bar = s.alpha_bars[-1]
+        return (0.5 * (bar * x_start**2 + (1 - bar) - 1 - torch.log(1 - bar))).flatten(1).sum(dim=1).float()
+
+    def through_the_image(s, x_t, t, noise):
+        bar = gather(s.alpha_bars, t, x_t.double())
+        x_start = (x_t - (1 - bar).sqrt() * noise) / bar.sqrt()
+        return posterior(s, x_start, x_t.double(), t)[0]
+
+    def mse(model, s, x_start, t, noise, cond=None):
+        error = torch.nn.functional.mse_loss(model(q_sample(s, x_start, t, noise), t, cond), noise, reduction="none")
+        return error.flatten(1).mean(1)
+
+    for task, answer in (("6.1", by_precisions), ("6.2", written_out), ("6.3", through_the_image), ("6.4", mse)):
         verdict = check(find(task), with_arguments_of(find(task), answer))
         assert verdict.status == "passed", verdict.message

@@ -70,13 +70,40 @@ def _first_step_is_certain(answer, generator) -> str | None:
     return "does not give x_start itself, with variance 0, at the first step: there ᾱ of the step before is 1."
 
 
+def _takes_one_number(answer, generator) -> str | None:
+    """As the lesson uses it: a single t for all, and data that is no picture at all."""
+    schedule, _, _, _ = _draw_pair(generator, 0)
+    one, other = torch.randn((2, 6, 1), generator=generator)
+    return _same_for_one_number(lambda t: answer(schedule, one, other, t)[0])
+
+
+def _mean_takes_one_number(answer, generator) -> str | None:
+    schedule, _, _, _ = _draw_pair(generator, 0)
+    one, other = torch.randn((2, 6, 1), generator=generator)
+    return _same_for_one_number(lambda t: answer(schedule, one, t, other))
+
+
+def _same_for_one_number(mean) -> str | None:
+    try:
+        one, each = mean(7), mean(torch.full((6,), 7))
+        same = one.shape == each.shape == (6, 1) and torch.allclose(one.double(), each.double(), atol=1e-5)
+    except Exception:  # whatever an answer does with a shape that it was not written for
+        same = False
+    if same:
+        return None
+    return (
+        "works for images with one step each, but not for single pixels of shape (n, 1) or for one t such as 7, and "
+        "the lesson needs both. gather(table, t, x_t) fits every case."
+    )
+
+
 POSTERIOR = Exercise(
     id="6.1",
     title="the posterior",
     reference=posterior,
     independent=_posterior_by_precisions,
     draw=lambda generator: _draw_pair(generator, 0),
-    properties=(_first_step_is_certain,),
+    properties=(_first_step_is_certain, _takes_one_number),
     mistakes=(
         Mistake(
             "first step from alphas[0]",
@@ -168,6 +195,7 @@ POSTERIOR_MEAN = Exercise(
     reference=posterior_mean_from_noise,
     independent=_mean_through_x_start,
     draw=_draw_noisy,
+    properties=(_mean_takes_one_number,),
     rtol=1e-3,
     atol=1e-4,
     mistakes=(

@@ -162,13 +162,32 @@ def _gradients_get_through(answer, generator) -> str | None:
     )
 
 
+def _fits_single_pixels(answer, generator) -> str | None:
+    """The lesson trains on single pixels, shape (batch, 1)."""
+    model, schedule, _, _, _ = _draw_training_batch(generator)
+    x_start, noise = torch.randn((2, 6, 1), generator=generator)
+    t = torch.arange(6)
+    wanted = (model(_flat_noisy(schedule, x_start, t, noise), t) - noise)[:, 0] ** 2
+    try:
+        found = answer(model, schedule, x_start, t, noise)
+        same = found.shape == (6,) and torch.allclose(found.double(), wanted.double(), atol=1e-4)
+    except Exception:  # whatever an answer does with a shape that it was not written for
+        same = False
+    if same:
+        return None
+    return (
+        "works for pictures, but not for single pixels of shape (batch, 1), on which the lesson trains. q_sample and "
+        ".flatten(1).mean(dim=1) fit both."
+    )
+
+
 DIFFUSION_LOSS = Exercise(
     id="6.4",
     title="the simple loss",
     reference=diffusion_loss,
     independent=_loss_by_hand,
     draw=_draw_training_batch,
-    properties=(_gradients_get_through,),
+    properties=(_gradients_get_through, _fits_single_pixels),
     mistakes=(
         Mistake(
             "summed over the pixels",
@@ -226,3 +245,7 @@ DIFFUSION_LOSS = Exercise(
 
 def _noisy(s: Schedule, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
     return (s.sqrt_alpha_bars.float()[t].view(-1, 1, 1, 1) * x) + (s.noise_std.float()[t].view(-1, 1, 1, 1) * z)
+
+
+def _flat_noisy(s: Schedule, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
+    return s.sqrt_alpha_bars.float()[t][:, None] * x + s.noise_std.float()[t][:, None] * z
