@@ -258,7 +258,7 @@ X_START_AND_NOISE = Exercise(
         Mistake(
             "x_t clipped",
             _clip_x_t,
-            "clips x_t. A third of it rightly lies outside [-1, 1], for it is full of noise. Clip the predicted x_start.",
+            "clips x_t, which is full of noise: a third of it rightly lies outside [-1, 1]. Clip the predicted x_start.",
         ),
         Mistake(
             "prediction clipped",

@@ -50,16 +50,14 @@ def bars(schedule: Schedule, t: int, t_prev: int) -> tuple[float, float]:
 def both(
     schedule: Schedule, x_t: Tensor, prediction: Tensor, t: int | Tensor, kind: str, clip
 ) -> tuple[Tensor, Tensor]:
-    """x_start and noise from two equations in two unknowns, image by image."""
-    starts, noises = [], []
-    for x, value, step in zip(x_t, prediction, torch.as_tensor(t).expand(len(x_t)).tolist(), strict=True):
-        a, s = table_at(schedule, step) ** 0.5, (1 - table_at(schedule, step)) ** 0.5
-        second = {"noise": (0.0, 1.0), "x_start": (1.0, 0.0), "v": (-s, a)}[kind]
-        unknowns = torch.tensor([[a, s], second], dtype=torch.float64)
-        x_start, noise = torch.linalg.solve(unknowns, torch.stack([x.double(), value.double()]).flatten(1))
-        if clip is not None:
-            x_start = x_start.clip(*clip)
-            noise = (x.double().flatten() - a * x_start) / s
-        starts.append(x_start.reshape(x.shape))
-        noises.append(noise.reshape(x.shape))
-    return torch.stack(starts), torch.stack(noises)
+    """x_start and noise from two equations in two unknowns for every image."""
+    bar = schedule.alpha_bars[torch.as_tensor(t)].expand(len(x_t))
+    a, s, one, nought = bar.sqrt(), (1 - bar).sqrt(), torch.ones_like(bar), torch.zeros_like(bar)
+    second = {"noise": (nought, one), "x_start": (one, nought), "v": (-s, a)}[kind]
+    unknowns = torch.stack([a, s, *second], dim=1).reshape(-1, 2, 2)
+    known = torch.stack([x_t.double().flatten(1), prediction.double().flatten(1)], dim=1)
+    x_start, noise = torch.linalg.solve(unknowns, known).unbind(1)
+    if clip is not None:
+        x_start = x_start.clip(*clip)
+        noise = (x_t.double().flatten(1) - a[:, None] * x_start) / s[:, None]
+    return x_start.reshape(x_t.shape), noise.reshape(x_t.shape)
