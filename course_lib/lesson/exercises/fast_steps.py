@@ -68,7 +68,6 @@ DDIM_STEP = Exercise(
     reference=ddim_step,
     independent=_share_by_share,
     draw=_draw_ddim,
-    draws=40,
     properties=(_eta_one_has_the_posterior_spread,),
     mistakes=(
         Mistake(
@@ -169,7 +168,6 @@ EULER_STEP = Exercise(
     reference=euler_step,
     independent=_between_two_points,
     draw=_draw_euler,
-    draws=40,
     mistakes=(
         Mistake(
             "√(1 - ᾱ) in place of σ",

@@ -65,7 +65,7 @@ DDPM_STEP = Exercise(
     reference=ddpm_step,
     independent=_by_bayes,
     draw=_draw_ddpm,
-    draws=40,
+    draws=32,
     mistakes=(
         Mistake(
             "variance used as standard deviation",
@@ -258,7 +258,7 @@ X_START_AND_NOISE = Exercise(
         Mistake(
             "x_t clipped",
             _clip_x_t,
-            "clips x_t, which is full of noise: a third of it rightly lies outside [-1, 1]. Clip the predicted x_start.",
+            "clips x_t, which is full of noise: a third of it rightly lies outside [-1, 1]. Clip x_start instead.",
         ),
         Mistake(
             "prediction clipped",
