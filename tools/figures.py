@@ -8,7 +8,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 
 from course_lib import runtime, show
 from course_lib.data import photograph, shapes
-from course_lib.diffusion import Schedule, posterior, q_sample
+from course_lib.diffusion import MixtureDenoiser, Schedule, ddim, ddpm, posterior, q_sample
 from course_lib.foundations import (
     Corner,
     Lasso,
@@ -199,6 +199,30 @@ def hero_04() -> None:
     (FIGURES / "04_hero.png").write_bytes(figure.png())
 
 
+def hero_10() -> None:
+    """The same noise on its way to two bells: jagged with DDPM's 1000 steps, smooth with DDIM's 20."""
+    schedule = Schedule.linear(1000)
+    bells = MixtureDenoiser(schedule, torch.tensor([0.6, 0.4]), torch.tensor([[-1.0], [1.0]]), torch.full((2,), 0.01))
+    start = torch.linspace(-2.4, 2.4, 60, dtype=torch.float64)[:, None]
+    figure, axes = show.subplots(1, 2, size=(9, 3), sharey=True, alt="paths of DDPM and of DDIM")
+    for ax, sampler, steps, title in (
+        (axes[0], ddpm, 1000, "DDPM: 1000 steps, fresh noise in each"),
+        (axes[1], ddim, 20, "DDIM: 20 steps, no fresh noise"),
+    ):
+        states = [(1000, start)]
+        for state in sampler(bells, schedule, (60, 1), steps, x=start, generator=runtime.generator(10)):
+            if steps == 20 or (state.t + 1) % 10 == 0:
+                states.append((state.t + 1, state.x))
+        ts, path = [t for t, _ in states], torch.cat([x for _, x in states], dim=1)
+        for side, color in ((path[:, -1] < 0, show.COLORS[0]), (path[:, -1] >= 0, show.COLORS[1])):
+            ax.plot(ts, path[side].T, color=color, linewidth=0.6, alpha=0.8)
+            if steps == 20:
+                ax.plot(ts, path[side].T, ".", color=color, markersize=2.5)
+        ax.set(xlim=(1000, 0), ylim=(-3, 3), yticks=[-1, 1], xticks=[1000, 500, 0], title=title)
+        ax.set_xticklabels(["noise", "", "data"])
+    (FIGURES / "10_hero.png").write_bytes(figure.png())
+
+
 def map_00() -> None:
     """The course's themes and what stands on what."""
     boxes = {  # name: (column, row, text)
@@ -240,6 +264,6 @@ def map_00() -> None:
 
 
 if __name__ == "__main__":
-    for draw in (hero_01, states_01, hero_02, hero_03, hero_04, hero_05, hero_06, map_00):
+    for draw in (hero_01, states_01, hero_02, hero_03, hero_04, hero_05, hero_06, hero_10, map_00):
         draw()
         print("drawn:", draw.__name__)

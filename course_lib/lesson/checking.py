@@ -9,6 +9,7 @@ import inspect
 import io
 import traceback
 from collections.abc import Callable
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -30,11 +31,11 @@ def check(task: Exercise, attempt: Callable, seed: int = 0) -> Verdict:
     generator = torch.Generator().manual_seed(seed)
     draws = [task.draw(generator) for _ in range(task.draws)]
     raw = [task.independent(*args) for args in draws]
-    number = isinstance(raw[0], int | float)
+    number = "list of numbers" if isinstance(raw[0], list) else isinstance(raw[0], int | float)
     expected = [outcome(value, number=True) for value in raw]
     try:
         _check_signature(task, attempt)
-        found = [_call(attempt, args, number, show_prints=k == 0) for k, args in enumerate(draws)]
+        found = [_call(task, attempt, args, number, show_prints=k == 0) for k, args in enumerate(draws)]
         for right, given in zip(expected, found, strict=True):
             _check_shape(right, given)
         worst = _first_difference(task, expected, found)
@@ -42,7 +43,7 @@ def check(task: Exercise, attempt: Callable, seed: int = 0) -> Verdict:
             mistake = _recognise(task, draws, found)
             if mistake is not None:
                 return Verdict("wrong", f"{mistake.message} {_REST}", mistake.name)
-            if not _same(task, found[0], _call(attempt, draws[0], number)):
+            if not _same(task, found[0], _call(task, attempt, draws[0], number)):
                 raise _Wrong("gives different values for the same arguments: use the noise it is handed, draw none.")
             raise _Wrong(worst)
         for rule in task.properties:
@@ -72,8 +73,8 @@ def attempted(function: Callable) -> bool:
     return steps[0].argval is not None and steps[0].argval is not ...
 
 
-def outcome(value: object, number: bool = False) -> Outcome:
-    """Whatever an answer returned, as a tuple of tensors; plain numbers count where `number` allows them.
+def outcome(value: object, number: bool | str = False) -> Outcome:
+    """Whatever an answer returned, as a tuple of tensors; plain numbers, or a list of them, where `number` allows it.
 
     Raises _Wrong for anything else: a NumPy array or a list may hold the right values, but the lesson goes on with
     torch.
@@ -84,13 +85,16 @@ def outcome(value: object, number: bool = False) -> Outcome:
         raise _Wrong("returns `...`: put your formula in its place.")
     if number and isinstance(value, int | float) and not isinstance(value, bool):
         return (torch.as_tensor(value),)
+    if number and isinstance(value, list | range) and all(isinstance(v, Real) for v in value):
+        return (torch.tensor([float(v) for v in value], dtype=torch.float64),)
     several = isinstance(value, tuple) or (isinstance(value, list) and all(isinstance(v, Tensor) for v in value))
     parts = tuple(value) if several else (value,)
+    wanted = number if isinstance(number, str) else "number" if number else "torch tensor"
     for k, part in enumerate(parts):
         if not isinstance(part, Tensor):
             kind = f"{type(part).__module__}.{type(part).__name__}".removeprefix("builtins.")
             which = f", as {_NTH[k]} of {len(parts)} values" if 1 < len(parts) <= len(_NTH) else ""
-            raise _Wrong(f"returns a {kind}{which}, but a {'number' if number else 'torch tensor'} is wanted.")
+            raise _Wrong(f"returns a {kind}{which}, but a {wanted} is wanted.")
     return parts
 
 
@@ -104,12 +108,20 @@ def _check_signature(task: Exercise, attempt: Callable) -> None:
         raise _Wrong(f"takes the arguments ({', '.join(given)}), but ({', '.join(wanted)}) are wanted.")
 
 
-def _call(function: Callable, args: tuple, number: bool, show_prints: bool = False) -> Outcome:
+def call(task: Exercise, function: Callable, args: tuple) -> object:
+    """`function` on one draw; what stands behind a `*` in the reference's signature is handed over by name."""
+    parameters = list(inspect.signature(task.reference).parameters.values())[: len(args)]
+    named = [p.kind is p.KEYWORD_ONLY for p in parameters]
+    keywords = {p.name: value for p, by_name, value in zip(parameters, named, args, strict=True) if by_name}
+    return function(*args[: len(args) - len(keywords)], **keywords)
+
+
+def _call(task: Exercise, function: Callable, args: tuple, number: bool | str, show_prints: bool = False) -> Outcome:
     """Call with copies of the arguments, so that a change in place is noticed and harms nobody."""
     handed = copy.deepcopy(args)
     prints = io.StringIO()
     with contextlib.redirect_stdout(prints):
-        result = outcome(function(*handed), number)
+        result = outcome(call(task, function, handed), number)
     if show_prints and prints.getvalue():
         print(prints.getvalue(), end="")
     for before, after in zip(args, handed, strict=True):

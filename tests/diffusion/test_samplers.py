@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from course_lib.diffusion import (
     GaussianDenoiser,
@@ -304,6 +305,22 @@ def test_an_iterator_of_known_length_that_may_be_left_early(sampler):
     assert first.x.shape == first.x_start.shape == (2, 2)
     assert first.t == timesteps(1000, 8)[1]
     assert len(list(states)) == 7
+
+
+@pytest.mark.parametrize("sampler", ALL)
+def test_the_work_grows_with_calls_and_with_pixels(sampler):
+    """Multiplications in the network: 2n - 1 calls for n steps of Heun, n for the others, each linear in the pixels."""
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Conv2d(4, 3, 3, padding=1))
+
+    def work(steps, pixels):
+        with FlopCounterMode(display=False) as counter:
+            states = sampler(lambda x, t, cond: network(x), S, (1, 3, pixels, pixels), steps, kind="noise")
+            list(states)
+        return counter.get_total_flops()
+
+    calls = 2 * 10 - 1 if sampler is heun else 10
+    assert work(10, 8) == calls * work(1, 8) > 0
+    assert work(10, 16) == 4 * work(10, 8)
 
 
 def test_ddpm_visits_every_step_unless_told_otherwise():

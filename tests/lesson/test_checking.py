@@ -1,5 +1,6 @@
 """The checker itself: what it says of answers that are missing, broken, or wrong in a way nobody named."""
 
+import dataclasses
 import math
 import re
 import sys
@@ -188,3 +189,35 @@ def test_of_two_values_the_wrong_one_is_named(answer, words):
 
 def test_a_list_of_tensors_is_as_good_as_a_tuple():
     assert check(PAIR, lambda x: [x, x.sum()]).status == "passed"
+
+
+def by_name(x, *, shift=0.0):
+    """Twice x, shifted by an argument that has a name and no place."""
+    return 2 * x + shift
+
+
+def test_arguments_behind_a_star_are_handed_over_by_name():
+    task = dataclasses.replace(TASK, reference=by_name)
+    assert check(task, by_name).status == "passed"
+    assert check(task, affine).status == "passed"  # an answer may do without the star
+    assert check(task, lambda x, *, shift=0.0: 2 * x - shift).mistake == "sign"
+
+
+def test_a_list_of_numbers():
+    """Where the answer is a list of whole numbers, a list, a range or a tensor of them will do; nothing else."""
+
+    def countdown(n):
+        return list(range(n, 0, -1))
+
+    task = dataclasses.replace(
+        TASK,
+        reference=countdown,
+        independent=countdown,
+        draw=lambda generator: (int(torch.randint(2, 9, (), generator=generator)),),
+        mistakes=(Mistake("rising", lambda n: list(range(1, n + 1)), "rises."),),
+    )
+    for right in (countdown, lambda n: range(n, 0, -1), lambda n: torch.arange(n, 0, -1)):
+        assert check(task, right).status == "passed"
+    assert check(task, lambda n: list(range(1, n + 1))).mistake == "rising"
+    assert "a list of numbers is wanted" in check(task, lambda n: str(n)).message
+    assert check(task, lambda n: list(range(n))[1:]).status == "wrong"
