@@ -19,10 +19,12 @@ MISTAKES = [(task, mistake) for task in TASKS for mistake in task.mistakes]
 def with_arguments_of(task, function):
     """`function` under the signature that the exercise asks for, defaults included, as a learner would write it."""
 
-    def answer(*args, **options):
-        return function(*args, **options)
+    signature = inspect.signature(task.reference)
 
-    answer.__signature__ = inspect.signature(task.reference)
+    def answer(*args, **options):
+        return function(*signature.bind(*args, **options).arguments.values())
+
+    answer.__signature__ = signature
     return answer
 
 
