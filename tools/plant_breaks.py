@@ -213,7 +213,7 @@ BREAKS = (
     Break("exercise 6.1: route forgets a root", f"{EXERCISES}/lesson_06.py", "noisy / math.sqrt(1 - betas[step])", "noisy / (1 - betas[step])", "tests/lesson/test_exercises.py"),
     Break("exercise 6.2: hardly anything left to see", f"{EXERCISES}/objectives.py", "left = 0.005 + 0.0045", "left = 1e-9 + 0.0", "tests/lesson/test_exercises.py"),
     Break("exercise 6.3: only the very first step asked", f"{EXERCISES}/lesson_06.py", "schedule, x_t, noise, t = _draw_pair(generator, 1)", "schedule, x_t, noise, t = _draw_pair(generator, 0); t = 0 * t", "tests/lesson/test_exercises.py"),
-    Break("exercise 6.4: gradients not looked at", f"{EXERCISES}/objectives.py", "properties=(_gradients_get_through, ", "properties=(", "tests/lesson/test_exercises.py"),
+    Break("exercise 6.4: gradients not looked at", f"{EXERCISES}/objectives.py", "(_gradients_get_through, _fits_single_pixels)", "(_fits_single_pixels,)", "tests/lesson/test_exercises.py"),
     Break("loss: t not handed on", LOSSES, "schedule, x_start, t, noise), t, cond)", "schedule, x_start, t, noise), 0 * t, cond)", "tests/diffusion/test_training.py tests/equations/test_06.py"),
     Break("posterior: variance of the forward step", REVERSE, "return mean, gather(schedule.posterior_variance, t, x_t)", "return mean, gather(schedule.betas, t, x_t)", "tests/equations/test_06.py"),
 )
