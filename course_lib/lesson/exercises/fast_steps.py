@@ -123,8 +123,8 @@ DDIM_STEP = Exercise(
         "in exercise 10.1.",
         "Equation 10.10 gives σ², with η². Three terms: √ᾱ_prev x_start, then √(1 - ᾱ_prev - σ²) times the predicted "
         "noise.",
-        "The third term is σ times the fresh `noise`; with eta = 0 leave it out, since `noise` may be None. Return the new x "
-        "and x_start.",
+        "The third term is σ times the fresh `noise`; with eta = 0 leave it out, since `noise` may be None. Return "
+        "the new x and x_start.",
     ),
 )
 
