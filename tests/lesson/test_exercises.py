@@ -91,6 +91,44 @@ def test_one_shot_must_fit_the_whole_lesson():
     assert "gather(schedule.alpha_bars, t, x_start) fits every case" in verdict.message
 
 
+def test_where_no_noise_is_added_it_may_be_none():
+    """10.1 and 10.4: right values, but 0 times None."""
+    from course_lib.diffusion import ddim_step, ddpm_step
+
+    def needs_it(step):
+        def answer(s, x, p, t, t_prev, noise=None, kind="noise", option=None, clip=None):
+            option = {"variance" if step is ddpm_step else "eta": option}
+            return step(s, x, p, t, t_prev, noise + 0, kind=kind, **option, clip=clip)
+
+        return answer
+
+    for name, step in (("10.1", ddpm_step), ("10.4", ddim_step)):
+        task = find(name)
+        verdict = check(task, with_arguments_of(task, needs_it(step)))
+        assert verdict.status == "wrong"
+        assert "0 * None fails" in verdict.message
+
+
+def test_a_single_step_starts_in_pure_noise():
+    """10.2: right for two steps and more, and either 0 or no answer at all for one."""
+
+    def trailing(T, steps, spacing):
+        if spacing == "linspace":
+            return [round(i * (T - 1) / (steps - 1)) for i in reversed(range(steps))]
+        stride = T // steps if spacing == "leading" else T / steps
+        first = 0 if spacing == "leading" else T - 1 - (steps - 1) * stride
+        return [round(first + i * stride) for i in reversed(range(steps))]
+
+    def zero(T, steps, spacing):
+        return [0] if steps == 1 else trailing(T, steps, spacing)
+
+    task = find("10.2")
+    for answer, words in ((trailing, "999 in every spacing"), (zero, "gives [0] for T = 1000")):
+        verdict = check(task, with_arguments_of(task, answer))
+        assert verdict.status == "wrong"
+        assert words in verdict.message
+
+
 def test_without_observations_the_prior_is_left():
     """1.2 on no shots at all: the mean of an empty tensor is NaN, and the message says what to use."""
 

@@ -59,6 +59,16 @@ def _other(variance: str) -> str:
     return "large" if variance == "small" else "small"
 
 
+def _the_last_step_needs_no_noise(answer, generator) -> str | None:
+    schedule, x_t, prediction, t, *_ = draw_jump(generator)
+    for variance in ("small", "large"):
+        try:
+            answer(schedule, x_t, prediction, t, -1, None, kind="noise", variance=variance, clip=None)
+        except TypeError:
+            return "fails when `noise` is None at the last step. Leave its term out where t_prev is -1: 0 * None fails."
+    return None
+
+
 DDPM_STEP = Exercise(
     id="10.1",
     title="one step of ancestral sampling",
@@ -66,6 +76,7 @@ DDPM_STEP = Exercise(
     independent=_by_bayes,
     draw=_draw_ddpm,
     draws=32,
+    properties=(_the_last_step_needs_no_noise,),
     mistakes=(
         Mistake(
             "variance used as standard deviation",
