@@ -224,20 +224,24 @@ def test_ddpm_recovers_the_weights_of_a_mixture(kind):
     for mode, mean in ((right, 1.0), (~right, -1.0)):
         count = int(mode.sum())
         assert abs(float(x[mode].mean()) - mean) < 3 * 0.1 / math.sqrt(count) + 0.002
-        # the small variance makes each mode a little too narrow: .0967 instead of .1 in closed form
-        assert abs(float(x[mode].std()) - 0.0967) < 3 * 0.1 / math.sqrt(2 * count)
+        # the small variance makes each mode a little too narrow: .0963 instead of .1 (see test_two_variances)
+        assert abs(float(x[mode].std()) - 0.0963) < 3 * 0.1 / math.sqrt(2 * count)
 
 
-@pytest.mark.parametrize(("T", "small", "large"), [(1000, 0.0967, 0.1005), (25, 0.060, 0.150)])
+@pytest.mark.parametrize(("T", "small", "large"), [(1000, 0.09631, 0.10077), (25, 0.05991, 0.15107)])
 def test_two_variances(T, small, large):
-    """Data of std .1. At T = 1000 the choice hardly matters; at T = 25 one is far too narrow and one far too wide."""
+    """Data of std .1. At T = 1000 the choice hardly matters; at T = 25 one is far too narrow and one far too wide.
+
+    The numbers are those of the recursion std² ← gain² std² + σ², written in NumPy apart from this library. Four
+    standard errors of 20,000 draws are 2%.
+    """
     schedule = Schedule.linear(T)
     denoiser = GaussianDenoiser(schedule, torch.zeros(1).double(), torch.tensor([0.01], dtype=torch.float64))
     for variance, wanted in (("small", small), ("large", large)):
         x = sample(
             denoiser, schedule, (20_000, 1), sampler=ddpm, variance=variance, generator=generator(0), progress=False
         )
-        assert float(x.std()) == pytest.approx(wanted, rel=0.03)
+        assert float(x.std()) == pytest.approx(wanted, rel=0.02)
 
 
 def test_without_noise_the_samples_collapse():
