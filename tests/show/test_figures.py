@@ -1,5 +1,6 @@
 """Figures: alternative text, no pyplot, lines and bands where they were asked for, and the slider's still picture."""
 
+import io
 import subprocess
 import sys
 
@@ -7,8 +8,10 @@ import matplotlib.colors
 import numpy as np
 import pytest
 from IPython.core.formatters import DisplayFormatter
+from PIL import Image
 
 from course_lib import show
+from course_lib.data import photograph
 
 
 def test_alt_text_is_what_a_notebook_stores():
@@ -18,6 +21,21 @@ def test_alt_text_is_what_a_notebook_stores():
     assert data["image/png"][:8] == b"\x89PNG\r\n\x1a\n"
     assert metadata["image/png"]["alt"] == "An empty frame"
     assert repr(figure) == "An empty frame"
+
+
+def test_plots_take_few_bytes_and_photographs_keep_their_colours():
+    """A palette of 256 colours may shift a tint of a plot by a shade; the pixels of a photograph stay as drawn."""
+    x = np.arange(50)
+    plot = show.curves(x, {"a": np.sin(x), "b": np.cos(x)}, xlabel="x", ylabel="y", alt="two waves")
+    photo, ax = show.subplots(alt="a photograph")
+    ax.imshow((photograph(96)[0].permute(1, 2, 0).numpy() + 1) / 2)
+    for figure, mode, most in ((plot, "P", 12), (photo, "RGB", 0)):
+        png = figure.png()
+        stored = Image.open(io.BytesIO(png))
+        drawn = np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(int)
+        assert stored.mode == mode
+        assert np.abs(np.asarray(stored.convert("RGB")) - drawn).max() <= most
+    assert len(plot.png()) < 25_000
 
 
 def test_no_pyplot_state():
