@@ -1,4 +1,4 @@
-"""Training a tiny denoiser (Ho et al. 2020, algorithm 1): it nears the best loss, and t must be told and random."""
+"""Training a tiny denoiser (Ho et al. 2020, algorithm 1): it nears the best loss; t must be told, and random; coarse before fine."""
 
 import math
 
@@ -6,7 +6,8 @@ import pytest
 import scipy.stats
 import torch
 
-from course_lib.diffusion import MixtureDenoiser, Schedule, ddpm, diffusion_loss, q_sample
+from course_lib.data import shapes
+from course_lib.diffusion import FiniteDenoiser, MixtureDenoiser, Schedule, ddim, ddpm, diffusion_loss, q_sample
 from course_lib.foundations import Mixture
 
 S = Schedule.linear(100)
@@ -138,3 +139,30 @@ def test_a_denoiser_must_be_told_the_time():
         variances[name] = float(last.x.var())
     assert variances["told"] == pytest.approx(1.01, abs=0.05)
     assert variances["not"] < 0.6
+
+
+def test_coarse_before_fine():
+    """Along the chain the error of the guess falls first in the low frequencies of a picture, last in the high ones."""
+    pictures = shapes.make(48, seed=1).images
+    schedule = Schedule.linear(1000)
+    states = list(
+        ddim(
+            FiniteDenoiser(schedule, pictures),
+            schedule,
+            (24, 3, 32, 32),
+            40,
+            generator=torch.Generator().manual_seed(5),
+        )
+    )
+    wave = torch.fft.fftfreq(32) * 32
+    radius = (wave[:, None] ** 2 + wave[None] ** 2).sqrt()
+    bands = [(radius >= low) & (radius < high) for low, high in ((0, 1.5), (1.5, 4.5), (4.5, 23))]
+
+    def power(images):
+        spectrum = torch.fft.fft2(images).abs().square()
+        return torch.stack([spectrum[..., band].sum() for band in bands]) / len(images)
+
+    whole = power(pictures - pictures.mean(dim=0))
+    errors = torch.stack([power(state.x_start - states[-1].x) / whole for state in states])  # (step, band)
+    half = [int((errors[:, band] < 0.5).nonzero()[0]) for band in range(3)]
+    assert half[0] < half[1] < half[2], half
