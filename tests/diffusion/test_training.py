@@ -1,4 +1,4 @@
-"""Training a tiny denoiser (Ho et al. 2020, algorithm 1): it nears the best loss; t must be told, and random; coarse before fine."""
+"""Training a tiny denoiser: it nears the best loss; t must be told, and random; coarse structure comes before fine."""
 
 import math
 
