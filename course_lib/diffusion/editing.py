@@ -58,36 +58,44 @@ def inpaint(
     the invented part hears of the known one before it is too late (RePaint, Lugmayr et al. 2022, algorithm 1). With
     1 it often ignores it. The result is close to a draw from the conditional distribution, and never exactly that.
     """
+    if not isinstance(resample, int) or resample < 1:
+        raise ValueError(f"resample must be a whole number of at least 1, got {resample!r}")
+    keep = _checked_mask(keep, image)
+    count = {} if steps is None else {"steps": steps}
+    states = sampler(model, schedule, tuple(image.shape), generator=generator, device=image.device, **count, **options)
+    return _overwritten(schedule, states, image, keep, resample, generator)
+
+
+def _checked_mask(keep: Tensor, image: Tensor) -> Tensor:
     if not isinstance(keep, Tensor) or keep.dtype != torch.bool:
         given = keep.dtype if isinstance(keep, Tensor) else type(keep).__name__
         raise TypeError(f"keep must be a boolean tensor, True where the image is known, got {given}")
-    if not isinstance(resample, int) or resample < 1:
-        raise ValueError(f"resample must be a whole number of at least 1, got {resample!r}")
     try:
-        keep = keep.to(image.device).expand_as(image)
+        return keep.to(image.device).expand_as(image)
     except RuntimeError:
         raise ValueError(f"keep {tuple(keep.shape)} does not fit the image {tuple(image.shape)}") from None
-    count = {} if steps is None else {"steps": steps}
-    states = sampler(model, schedule, tuple(image.shape), generator=generator, device=image.device, **count, **options)
+
+
+def _overwritten(
+    schedule: Schedule, states: Iterator[State], image: Tensor, keep: Tensor, resample: int, generator: object
+) -> Iterator[State]:
+    """The states of a sampler, each with its known part replaced; each step is run `resample` times."""
 
     def noise() -> Tensor:
         return randn(image.shape, generator, image.device, image.dtype)
 
-    def overwritten() -> Iterator[State]:
-        t, runs = states.timesteps[0], 0
-        for state in states:
-            known = image if state.t < 0 else q_sample(schedule, image, state.t, noise())
-            state.x = torch.where(keep, known, state.x)
-            yield state
-            runs += 1
-            if runs < resample:
-                kept = alpha_bar_at(schedule, t, 1) / alpha_bar_at(schedule, state.t, 1)
-                state.x = per_image(kept.sqrt(), image) * state.x + per_image((1 - kept).sqrt(), image) * noise()
-                state.t = t
-            else:
-                t, runs = state.t, 0
-
-    return overwritten()
+    t, runs = states.timesteps[0], 0
+    for state in states:
+        known = image if state.t < 0 else q_sample(schedule, image, state.t, noise())
+        state.x = torch.where(keep, known, state.x)
+        yield state
+        runs += 1
+        if runs < resample:  # noise the whole state back to where this step began
+            kept = alpha_bar_at(schedule, t, 1) / alpha_bar_at(schedule, state.t, 1)
+            state.x = per_image(kept.sqrt(), image) * state.x + per_image((1 - kept).sqrt(), image) * noise()
+            state.t = t
+        else:
+            t, runs = state.t, 0
 
 
 def invert(
