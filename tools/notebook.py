@@ -45,7 +45,8 @@ def run(lesson: str) -> None:
     book = nbformat.read(notebook, as_version=4)
     with tempfile.TemporaryDirectory() as nobodys_progress:
         os.environ.update(COURSE_STATIC="1", COURSE_PROFILE="quick", COURSE_STATE=nobodys_progress)
-        NotebookClient(book, timeout=600, coalesce_streams=True, resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
+        place = {"metadata": {"path": str(NOTEBOOKS)}}
+        NotebookClient(book, timeout=600, coalesce_streams=True, resources=place).execute()
     for cell in book.cells:
         cell.metadata.pop("execution", None)  # when each cell ran is no part of the lesson
     book.metadata = {
