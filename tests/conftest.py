@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
+torch.set_num_threads(1)  # small tensors: sharing them out costs more than it saves, on a busy machine far more
 ROOT = Path(__file__).resolve().parent.parent
 NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
 
