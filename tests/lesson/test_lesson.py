@@ -122,6 +122,16 @@ def test_sizes(monkeypatch):
     assert vars(sizes(images=(8, 64), steps=(10, 1000))) == {"images": 64, "steps": 3}
 
 
+def test_expect_in_a_run_that_is_cut_short(capsys, monkeypatch):
+    """Two training steps reach no band: the lesson says so and goes on."""
+    monkeypatch.setenv("COURSE_STEPS", "2")
+    for value in (0.7, float("nan")):
+        expect("loss", value, 0.4, 0.6)
+        assert "expected 0.4 … 0.6 without COURSE_STEPS" in capsys.readouterr().out
+    expect("loss", 0.5, 0.4, 0.6)
+    assert capsys.readouterr().out == "loss: 0.5 (expected 0.4 … 0.6)\n"
+
+
 def test_expect(capsys):
     expect("loss", torch.tensor(0.5), 0.4, 0.6)
     assert capsys.readouterr().out == "loss: 0.5 (expected 0.4 … 0.6)\n"
