@@ -1,0 +1,38 @@
+"""Self-attention between the pixels of a feature map."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from course_lib.nn.residual import normalisation, zeroed
+
+
+class SelfAttention2d(nn.Module):
+    """x + attention over all height · width positions: each pixel asks every other one.
+
+    A 1×1 convolution gives queries, keys and values; softmax(q·k / √d) weighs the values; another 1×1 convolution,
+    which starts at 0, leads back. Knows no positions: permuting the pixels permutes the result.
+    Raises ValueError where `heads` does not divide `channels`. Vaswani et al. 2017, equation 1; Ho et al. 2020, app. B.
+    """
+
+    def __init__(self, channels: int, heads: int = 1, groups: int = 32) -> None:
+        super().__init__()
+        if heads < 1 or channels % heads:
+            raise ValueError(f"heads={heads} must divide channels={channels}")
+        self.heads = heads
+        self.norm = normalisation(channels, groups)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = zeroed(nn.Conv2d(channels, channels, 1))
+
+    def forward(
+        self, x: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch channel height width"]:
+        """Features to features of the same shape."""
+        q, k, v = rearrange(
+            self.qkv(self.norm(x)), "b (three head d) h w -> three b head (h w) d", three=3, head=self.heads
+        )
+        found = F.scaled_dot_product_attention(q, k, v)
+        return x + self.out(rearrange(found, "b head (h w) d -> b (head d) h w", h=x.shape[2]))

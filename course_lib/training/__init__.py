@@ -1,0 +1,9 @@
+"""Training: one loop with exact resume, a moving average, and what diffusion models are trained on."""
+
+from course_lib.training.draws import Draws, Order, key
+from course_lib.training.ema import EMA, ema_decay
+from course_lib.training.fit import FitConfig, Fitted, fit
+from course_lib.training.objectives import DiffusionObjective
+from course_lib.training.state import RunError
+
+__all__ = ["EMA", "DiffusionObjective", "Draws", "FitConfig", "Fitted", "Order", "RunError", "ema_decay", "fit", "key"]
