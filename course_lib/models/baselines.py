@@ -38,7 +38,11 @@ class TwoConvResNet(nn.Module):
 
 
 class LayerNormBlock(nn.Module):
-    """LayerNorm over (channel, height, width), then conv, SiLU, conv, SiLU. The norm ties it to one size of picture."""
+    """LayerNorm over (channel, height, width), then conv, SiLU, conv, SiLU. The norm ties it to one size of picture.
+
+    What a block is `told` is added after the norm: before it, a number added to a picture of one channel would be taken
+    away again with the mean.
+    """
 
     def __init__(self, size: int, channels: int, out: int) -> None:
         super().__init__()
@@ -46,8 +50,12 @@ class LayerNormBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels, out, 3, padding=1)
         self.conv2 = nn.Conv2d(out, out, 3, padding=1)
 
-    def forward(self, x: Float[Tensor, "batch channel size size"]) -> Float[Tensor, "batch out size size"]:
-        return F.silu(self.conv2(F.silu(self.conv1(self.norm(x)))))
+    def forward(
+        self, x: Float[Tensor, "batch channel size size"], told: Float[Tensor, "batch channel"] | None = None
+    ) -> Float[Tensor, "batch out size size"]:
+        h = self.norm(x)
+        h = h if told is None else h + unsqueeze_to(told, h)
+        return F.silu(self.conv2(F.silu(self.conv1(h))))
 
 
 def _blocks(size: int, *widths: int) -> nn.Sequential:
@@ -59,7 +67,7 @@ class MyUNet(nn.Module):
     """A U-Net for 28×28 grey pictures (28 → 14 → 7 → 3 and back) with 10, 20, 40 channels: 606,852 numbers.
 
     100,000 of them, for T = 1000, are a fixed table of sines. Each level is told the time through its own small MLP.
-    (The source builds the norm of the last block and leaves it unused; here it is used.)
+    (In the source the first of these MLPs has no effect, see LayerNormBlock, and the last norm is built but not used.)
     Raises ValueError for pictures of another size.
     """
 
@@ -117,4 +125,5 @@ class MyUNet(nn.Module):
         return self.conv_out(h)
 
     def _level(self, k: int, h: Tensor, rows: Tensor) -> Tensor:
-        return self.levels[k](h + unsqueeze_to(self.time[k](rows), h))
+        first, *others = self.levels[k]
+        return nn.Sequential(*others)(first(h, self.time[k](rows)))

@@ -121,7 +121,7 @@ class DDPMUNet(nn.Module):
                 self.down.append(TimestepSequential(Downsample(out)))
                 put_aside.append(out)
 
-        first, last = (stage(channels, channels, -1) for _ in range(2))
+        first, last = (stage(channels, channels, size=0) for _ in range(2))  # size 0: attention stands between them
         self.middle = TimestepSequential(first, SelfAttention2d(channels, config.heads, config.groups), last)
 
         for level, out in reversed(list(enumerate(widths))):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 class Resize(nn.Module):
     """Resize by a fixed factor without weights; `antialias` averages before it throws pixels away."""
 
-    def __init__(self, factor: float, mode: str, antialias: bool = False) -> None:
+    def __init__(self, factor: float | int, mode: str, antialias: bool = False) -> None:
         super().__init__()
         self.factor, self.mode, self.antialias = factor, mode, antialias
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import subprocess
+from typing import Any
 
 import torch
 
 from course_lib import runtime
+from course_lib.training import FitConfig, Fitted
 
 
 def hardware() -> str:
@@ -29,3 +32,17 @@ def commit() -> str:
     if root is None or found.returncode:
         return "unknown"
     return found.stdout.strip() + ("+changes" if changed.returncode else "")
+
+
+def of_run(name: str, config: FitConfig, run: Fitted, data: str, metrics: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """The card of a network that `fit` trained; `more` goes into its configuration (the network's own, say)."""
+    return {
+        "recipe": name,
+        "config": {**more, "training": dataclasses.asdict(config), "precision": str(runtime.precision())},
+        "seed": config.seed,
+        "data": data,
+        "commit": commit(),
+        "hardware": hardware(),
+        "minutes": round(run.seconds / 60, 1),
+        "metrics": metrics,
+    }
