@@ -61,7 +61,9 @@ class DDPMUNetConfig:
         sizes = [self.size // 2**level for level in range(halvings + 1)]
         missing = [size for size in self.attention if size not in sizes]
         if missing:
-            raise ValueError(f"attention={self.attention} asks for sizes that do not occur: {missing}; there are {sizes}")
+            raise ValueError(
+                f"attention={self.attention} asks for sizes that do not occur: {missing}; there are {sizes}"
+            )
 
     def with_(self, **changes: Any) -> DDPMUNetConfig:
         """A copy in which some fields differ."""

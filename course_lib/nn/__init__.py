@@ -1,6 +1,13 @@
 """Building blocks of the networks: embeddings of t, residual blocks, attention, ways to halve and double."""
 
 from course_lib.nn.attention import SelfAttention2d
+from course_lib.nn.geometry import (
+    Layer,
+    conv_multiplications,
+    conv_output_size,
+    receptive_field,
+    transposed_output_size,
+)
 from course_lib.nn.residual import ResidualBlock, normalisation, zeroed
 from course_lib.nn.resampling import DOWN, UP, Downsample, Resize, Upsample
 from course_lib.nn.timestep import (
@@ -17,6 +24,7 @@ __all__ = [
     "DOWN",
     "UP",
     "Downsample",
+    "Layer",
     "ResidualBlock",
     "Resize",
     "SelfAttention2d",
@@ -25,9 +33,13 @@ __all__ = [
     "TimestepBlock",
     "TimestepSequential",
     "Upsample",
+    "conv_multiplications",
+    "conv_output_size",
     "normalisation",
+    "receptive_field",
     "sinusoidal_table",
     "timestep_embedding",
+    "transposed_output_size",
     "unsqueeze_to",
     "zeroed",
 ]

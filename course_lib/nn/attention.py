@@ -27,9 +27,7 @@ class SelfAttention2d(nn.Module):
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
-    def forward(
-        self, x: Float[Tensor, "batch channel height width"]
-    ) -> Float[Tensor, "batch channel height width"]:
+    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
         """Features to features of the same shape."""
         q, k, v = rearrange(
             self.qkv(self.norm(x)), "b (three head d) h w -> three b head (h w) d", three=3, head=self.heads

@@ -34,7 +34,9 @@ def commit() -> str:
     return found.stdout.strip() + ("+changes" if changed.returncode else "")
 
 
-def of_run(name: str, config: FitConfig, run: Fitted, data: str, metrics: dict[str, Any], **more: Any) -> dict[str, Any]:
+def of_run(
+    name: str, config: FitConfig, run: Fitted, data: str, metrics: dict[str, Any], **more: Any
+) -> dict[str, Any]:
     """The card of a network that `fit` trained; `more` goes into its configuration (the network's own, say)."""
     return {
         "recipe": name,

@@ -181,7 +181,9 @@ class _Run:
                 self.done += 1
                 bar.update()
                 if self.done % 10 == 0:
-                    bar.set_postfix(loss=f"{self.losses[max(0, self.done - 100) : self.done].mean():.4f}", refresh=False)
+                    bar.set_postfix(
+                        loss=f"{self.losses[max(0, self.done - 100) : self.done].mean():.4f}", refresh=False
+                    )
                 now = time.monotonic()
                 self.seconds, began = self.seconds + now - began, now
                 finished = self.done == config.steps

@@ -113,7 +113,9 @@ def test_recompute_gives_the_same_gradients():
 def peer(config):
     """diffusers' network of the same architecture."""
     diffusers = pytest.importorskip("diffusers")
-    down = ["AttnDownBlock2D" if config.size >> k in config.attention else "DownBlock2D" for k in range(len(config.mults))]
+    down = [
+        "AttnDownBlock2D" if config.size >> k in config.attention else "DownBlock2D" for k in range(len(config.mults))
+    ]
     return diffusers.UNet2DModel(
         sample_size=config.size, in_channels=config.channels, out_channels=config.channels,
         block_out_channels=tuple(config.width * m for m in config.mults), layers_per_block=config.blocks,

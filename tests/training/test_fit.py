@@ -242,7 +242,10 @@ def test_learning_rate():
     rates = [config.rate(step) for step in range(100)]
     assert rates[0] == pytest.approx(1 / 11) and rates[10] == pytest.approx(1.0) and max(rates) == rates[10]
     assert rates[55] == pytest.approx(0.5) and rates[99] < 1e-3
-    assert [FitConfig(steps=100, learning_rate=1.0, cosine=False).rate(s) for s in (150, 99)] == [1.0, 99.0 / 101 + 1 / 101]
+    assert [FitConfig(steps=100, learning_rate=1.0, cosine=False).rate(s) for s in (150, 99)] == [
+        1.0,
+        99.0 / 101 + 1 / 101,
+    ]
 
 
 def test_draws_do_not_depend_on_the_split():
