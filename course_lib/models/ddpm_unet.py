@@ -161,6 +161,6 @@ class DDPMUNet(nn.Module):
         unit = 2**self.halvings
         if x_t.shape[1] != self.config.channels or x_t.shape[2] % unit or x_t.shape[3] % unit:
             raise ValueError(
-                f"x_t has shape {tuple(x_t.shape)}; this network takes {self.config.channels} channels and a height and "
-                f"width that are multiples of {unit}"
+                f"x_t has shape {tuple(x_t.shape)}; this network takes {self.config.channels} channels, and a height "
+                f"and width that are multiples of {unit}"
             )

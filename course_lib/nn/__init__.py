@@ -8,8 +8,8 @@ from course_lib.nn.geometry import (
     receptive_field,
     transposed_output_size,
 )
-from course_lib.nn.residual import ResidualBlock, normalisation, zeroed
 from course_lib.nn.resampling import DOWN, UP, Downsample, Resize, Upsample
+from course_lib.nn.residual import ResidualBlock, normalisation, zeroed
 from course_lib.nn.timestep import (
     SinusoidalTable,
     TimeMLP,

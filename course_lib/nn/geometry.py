@@ -30,7 +30,7 @@ def conv_output_size(size: int, kernel: int, stride: int = 1, padding: int = 0, 
 
 
 def transposed_output_size(size: int, kernel: int, stride: int = 1, padding: int = 0, output_padding: int = 0) -> int:
-    """(size - 1) stride + kernel - 2 padding + output_padding: the size that the convolution above would shrink to `size`.
+    """(size - 1) stride + kernel - 2 padding + output_padding: a size that the convolution above shrinks to `size`.
 
     Several sizes shrink to the same one where stride > 1; `output_padding` chooses among them.
     """

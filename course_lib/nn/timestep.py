@@ -2,7 +2,7 @@
 
 Two conventions are in use, and published weights fit only the one they were trained with:
 
-* `"cos_sin"`: cosines first, frequencies max_period^(-i/half). Dhariwal & Nichol 2021 (guided-diffusion), Stable Diffusion.
+* `"cos_sin"`: cosines first, frequencies max_period^(-i/half). Dhariwal & Nichol 2021, Stable Diffusion.
 * `"sin_cos"`: sines first, frequencies max_period^(-i/(half - 1)). Ho et al. 2020, after the original transformer code.
 
 In both, half = dim // 2, and an odd dim gets one column of zeros.

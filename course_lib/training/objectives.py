@@ -14,7 +14,7 @@ from course_lib.training.draws import Draws
 
 @dataclass(frozen=True)
 class DiffusionObjective:
-    """Noise each picture to a random step, ask for the noise in it, take the squared error (Ho et al. 2020, algorithm 1).
+    """Noise each picture to a random step, ask for the noise, take the squared error (Ho et al. 2020, algorithm 1).
 
     `kind`: what the network predicts, if it does not declare it itself; `weights` (T,): one per step, None for all 1.
     """

@@ -40,7 +40,8 @@ def test_cifar10_has_the_papers_parts():
     with torch.device("meta"):
         model = DDPMUNet(CONFIGS["cifar10"])
     kinds = [type(module).__name__ for module in model.modules()]
-    assert kinds.count("ResidualBlock") == 22 and kinds.count("SelfAttention2d") == 6
+    assert kinds.count("ResidualBlock") == 22
+    assert kinds.count("SelfAttention2d") == 6
     assert len(model.down) + 1 == 12 == len(model.up)  # conv_in counted
 
 
