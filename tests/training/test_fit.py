@@ -40,7 +40,6 @@ def tiny(width=16, seed=0):
 
 
 OBJECTIVE = DiffusionObjective(Schedule.linear(100))
-QUIET = {"progress": False}
 CONFIG = FitConfig(steps=30, batch_size=8, learning_rate=1e-2, warmup=5, ema=0.9, save_every=0.0)
 
 
@@ -208,7 +207,9 @@ torch.set_num_threads(1)
 import test_fit as here
 from course_lib.training import FitConfig, fit
 config = FitConfig(steps=20, batch_size=8, learning_rate=1e-2, warmup=5, ema=0.9, accumulate={accumulate})
-run = fit(here.tiny_without_dropout(), here.OBJECTIVE, here.DATA.__getitem__, 40, config, folder=sys.argv[1], **here.QUIET)
+run = fit(
+    here.tiny_without_dropout(), here.OBJECTIVE, here.DATA.__getitem__, 40, config, folder=sys.argv[1], progress=False
+)
 import torch.distributed as dist
 assert dist.is_initialized() and dist.get_world_size() == 2
 dist.destroy_process_group()
