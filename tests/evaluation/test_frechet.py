@@ -55,7 +55,7 @@ def test_moments_are_numpys():
 
 
 def test_the_floor_falls_as_one_over_n():
-    """Equal distributions are not at distance 0: about d²/n… for d = 64 and n = 256, 1024 it was 8.7 and 2.2 elsewhere."""
+    """Equal distributions are not at distance 0: for d = 64 and n = 256 and 1024 it was 8.7 and 2.2 elsewhere."""
     x = torch.randn(4096, 64, generator=torch.Generator().manual_seed(0))
     floors = [floor(x, n) for n in (256, 1024)]
     assert floors == pytest.approx([8.7, 2.2], rel=0.1)
