@@ -1,0 +1,19 @@
+"""Measuring generated pictures: Fréchet distance with its floor, a fixed classifier, nearest training pictures."""
+
+from course_lib.evaluation.frechet import feature_distance, floor, frechet_distance, moments
+from course_lib.evaluation.neighbours import Neighbours, nearest
+from course_lib.evaluation.yardstick import Report, Seen, fashion_classifier, look, report
+
+__all__ = [
+    "Neighbours",
+    "Report",
+    "Seen",
+    "fashion_classifier",
+    "feature_distance",
+    "floor",
+    "frechet_distance",
+    "look",
+    "moments",
+    "nearest",
+    "report",
+]
