@@ -7,6 +7,7 @@ the yardstick that was fixed before (`fashion_classifier`), and stands on the ca
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,13 +23,14 @@ from course_lib.training import DiffusionObjective, FitConfig, fit
 
 NAME = "ddpm_fashion"
 T = 1000
+SAMPLES = {"cpu": 1_000, "cuda": 5_000}  # that are measured; DDPM takes T calls of the network for each
 GPU = (
     DDPMUNetConfig(width=96, attention=(16, 8), dropout=0.1),
     FitConfig(steps=40_000, batch_size=256, learning_rate=4e-4, warmup=1_000, ema=0.9995),
 )
 CPU = (
     DDPMUNetConfig(width=32, attention=(8,), groups=8),
-    FitConfig(steps=6_000, batch_size=64, learning_rate=1e-3, warmup=200, ema=0.999, save_every=120),
+    FitConfig(steps=6_000, batch_size=64, learning_rate=1e-3, warmup=200, ema=0.999, save_every=120.0),
 )
 
 
@@ -84,7 +86,7 @@ def metrics(name: str, result: Report) -> dict[str, dict[str, Any]]:
     }
 
 
-def train(folder: str | None = None, settings: tuple[DDPMUNetConfig, FitConfig] | None = None) -> None:
+def train(folder: Path | str | None = None, settings: tuple[DDPMUNetConfig, FitConfig] | None = None) -> None:
     """Train it (resumable, state in `folder`), measure it, and store the checkpoint `ddpm_fashion` with its card."""
     gpu = runtime.device().type == "cuda"
     network, config = settings or (GPU if gpu else CPU)
@@ -104,9 +106,10 @@ def train(folder: str | None = None, settings: tuple[DDPMUNetConfig, FitConfig] 
         config,
         folder=folder or runtime.state_root() / "runs" / NAME,
     )
-    n, found = 5_000 if gpu else 1_000, {}
-    for name, steps in (("DDIM-50", 50), ("DDPM-1000", None)):
-        result = report(draw(run.best, n, steps), train_set, test_set)
+    found: dict[str, Any] = {}
+    for steps in (min(50, T), None):
+        name = f"DDIM-{steps}" if steps else f"DDPM-{T}"
+        result = report(draw(run.best, SAMPLES["cuda" if gpu else "cpu"], steps), train_set, test_set)
         print(f"{name}: {result}")
         found |= metrics(name, result)
     path = checkpoints.save(

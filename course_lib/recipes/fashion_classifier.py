@@ -28,7 +28,7 @@ def loss(model: nn.Module, batch: tuple[Tensor, Tensor], draws: Draws) -> Tensor
     images, labels = batch
     shift = torch.stack([draws.integers(5), draws.integers(5)], dim=1) - 2
     images = augmented(images, draws.uniform() < 0.5, shift)
-    return F.cross_entropy(model(images.contiguous(memory_format=torch.channels_last)), labels, label_smoothing=0.05)
+    return F.cross_entropy(model(images.contiguous(memory_format=torch.channels_last)), labels)
 
 
 @torch.no_grad()

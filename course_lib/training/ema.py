@@ -7,7 +7,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 
-def ema_decay(step: int, decay: float) -> float:
+def ema_decay(step: int, decay: float | int) -> float:
     """Decay used at `step`, counted from 0: (1 + step) / (10 + step), until that reaches `decay`.
 
     The warm-up lets the average forget the first weights; at a constant 0.9999 they would still make up 95% of it
@@ -19,7 +19,7 @@ def ema_decay(step: int, decay: float) -> float:
 class EMA(AveragedModel):
     """A copy of `model` whose weights follow it slowly; buffers (BatchNorm's statistics) are copied as they are."""
 
-    def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
+    def __init__(self, model: nn.Module, decay: float | int = 0.999) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"decay={decay} must be at least 0 and below 1")
 

@@ -37,17 +37,17 @@ class FitConfig:
 
     steps: int
     batch_size: int = 128  # in all processes together
-    learning_rate: float = 2e-4
+    learning_rate: float | int = 2e-4
     warmup: int = 100  # steps in which the learning rate climbs from 0
     cosine: bool = True  # afterwards it falls to 0 along a cosine, or stays
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.0
-    clip_norm: float | None = 1.0  # longest gradient
-    ema: float | None = 0.999  # decay of the moving average, None for none
+    betas: tuple[float | int, float | int] = (0.9, 0.999)
+    weight_decay: float | int = 0.0
+    clip_norm: float | int | None = 1.0  # longest gradient
+    ema: float | int | None = 0.999  # decay of the moving average, None for none
     accumulate: int = 1  # parts that a batch is computed in, to save memory
     seed: int = 0
     evaluate_every: int = 0  # steps between two evaluations, 0 for an evaluation at the end only
-    save_every: float = 60.0  # seconds between two states written
+    save_every: float | int = 60.0  # seconds between two states written
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate"):
