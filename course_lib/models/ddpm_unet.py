@@ -8,6 +8,7 @@ Ho, Jain, Abbeel 2020, arXiv:2006.11239, appendix B.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,6 +80,21 @@ CONFIGS = {
     "grey32": DDPMUNetConfig(32, attention=(8,)),
     "rgb32": DDPMUNetConfig(32, 3, attention=(8,)),
 }
+
+
+def up_channels(width: int, mults: Sequence[int], blocks: int) -> list[int]:
+    """Channels that go into each residual block on the way up, in order: those from below and those put aside."""
+    put_aside = [width]
+    for level, mult in enumerate(mults):
+        put_aside += blocks * [mult * width]
+        if level < len(mults) - 1:
+            put_aside.append(mult * width)  # the halved picture
+    found, below = [], mults[-1] * width
+    for mult in reversed(mults):
+        for _ in range(blocks + 1):
+            found.append(below + put_aside.pop())
+            below = mult * width
+    return found
 
 
 class DDPMUNet(nn.Module):

@@ -1,6 +1,6 @@
 """Building blocks of the networks: embeddings of t, residual blocks, attention, ways to halve and double."""
 
-from course_lib.nn.attention import SelfAttention2d
+from course_lib.nn.attention import SelfAttention2d, attention
 from course_lib.nn.geometry import (
     Layer,
     conv_multiplications,
@@ -9,7 +9,8 @@ from course_lib.nn.geometry import (
     transposed_output_size,
 )
 from course_lib.nn.resampling import DOWN, UP, Downsample, Resize, Upsample
-from course_lib.nn.residual import ResidualBlock, normalisation, zeroed
+from course_lib.nn.residual import ResidualBlock, group_norm, modulate, normalisation, zeroed
+from course_lib.nn.summary import Count, count_parameters, summary
 from course_lib.nn.timestep import (
     SinusoidalTable,
     TimeMLP,
@@ -23,6 +24,7 @@ from course_lib.nn.timestep import (
 __all__ = [
     "DOWN",
     "UP",
+    "Count",
     "Downsample",
     "Layer",
     "ResidualBlock",
@@ -33,11 +35,16 @@ __all__ = [
     "TimestepBlock",
     "TimestepSequential",
     "Upsample",
+    "attention",
     "conv_multiplications",
     "conv_output_size",
+    "count_parameters",
+    "group_norm",
+    "modulate",
     "normalisation",
     "receptive_field",
     "sinusoidal_table",
+    "summary",
     "timestep_embedding",
     "transposed_output_size",
     "unsqueeze_to",

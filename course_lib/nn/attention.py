@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from course_lib.nn.residual import normalisation, zeroed
+
+
+def attention(
+    q: Float[Tensor, "... query dim"], k: Float[Tensor, "... key dim"], v: Float[Tensor, "... key value"]
+) -> Float[Tensor, "... query value"]:
+    """softmax(q kᵀ / √dim) v, written out. PyTorch's scaled_dot_product_attention gives the same with less memory."""
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    return scores.softmax(dim=-1) @ v
 
 
 class SelfAttention2d(nn.Module):

@@ -41,6 +41,24 @@ def normalisation(channels: int, groups: int = 32, kind: Norm = "group") -> nn.M
     return nn.GroupNorm(groups, channels, eps=1e-6)
 
 
+def group_norm(
+    x: Float[Tensor, "batch channel height width"], groups: int, eps: float = 1e-6
+) -> Float[Tensor, "batch channel height width"]:
+    """The heart of GroupNorm: every group of channels of every picture gets mean 0 and variance 1."""
+    parts = x.reshape(len(x), groups, -1)  # (batch, group, everything in the group)
+    mean = parts.mean(dim=2, keepdim=True)
+    variance = ((parts - mean) ** 2).mean(dim=2, keepdim=True)
+    return ((parts - mean) / torch.sqrt(variance + eps)).reshape(x.shape)
+
+
+def modulate(
+    features: Float[Tensor, "batch channel ..."], told: Float[Tensor, "batch twice_channel"]
+) -> Float[Tensor, "batch channel ..."]:
+    """Scale-shift: features · (1 + scale) + shift; the first half of `told` is scale, the second shift, per channel."""
+    scale, shift = unsqueeze_to(told, features).chunk(2, dim=1)
+    return features * (1 + scale) + shift  # 1 + scale: a Linear that gives 0 changes nothing
+
+
 class ResidualBlock(TimestepBlock):
     """x + convolutions of x that know the time: the block DDPM's U-Net is made of.
 
@@ -90,11 +108,7 @@ class ResidualBlock(TimestepBlock):
     def _forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         h = self.norm1(x)
         h = self.conv1(F.silu(h) if self.order == "classic" else h)
-        told = unsqueeze_to(self.time(F.silu(embedding)), h)
-        if self.scale_shift:
-            scale, shift = told.chunk(2, dim=1)
-            h = self.norm2(h) * (1 + scale) + shift  # 1 + scale: a Linear that gives 0 changes nothing
-        else:
-            h = self.norm2(h + told)
+        told = self.time(F.silu(embedding))
+        h = modulate(self.norm2(h), told) if self.scale_shift else self.norm2(h + unsqueeze_to(told, h))
         h = self.norm3(self.conv2(self.dropout(F.silu(h))))
         return self.shortcut(x) + h
