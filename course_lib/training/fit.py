@@ -67,7 +67,7 @@ class FitConfig:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What training gives: the network as trained, its moving average (or None), and what was measured on the way."""
+    """What training gives: the network, its moving average (or None), both in eval mode, and what was measured."""
 
     model: nn.Module
     ema: nn.Module | None
@@ -195,6 +195,8 @@ class _Run:
                 began = time.monotonic()
         self.accelerator.wait_for_everyone()
         self.raw.eval()
+        if self.ema is not None:
+            self.ema.eval()
         return Fitted(self.raw, self.ema.module if self.ema else None, self.losses, dict(self.scores), self.seconds)
 
     def score(self) -> None:

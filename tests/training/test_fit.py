@@ -376,3 +376,13 @@ def test_another_run_is_not_continued(tmp_path):
     with pytest.raises(RunError, match=r"another architecture .*net\.0"):
         train(folder=tmp_path, model=tiny(width=17))
     assert (tmp_path / "last.safetensors").read_bytes() == before
+
+
+def test_both_networks_come_back_ready_for_use():
+    """Neither drops out numbers nor learns statistics any more: two calls agree."""
+    found = train()
+    x, t = DATA[:4], torch.arange(4)
+    for network in (found.model, found.ema, found.best):
+        assert not network.training
+        assert not any(module.training for module in network.modules())
+        assert torch.equal(network(x, t), network(x, t))
