@@ -7,6 +7,7 @@ hundred steps tell what learns faster at this size; they do not settle what is b
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -109,17 +110,21 @@ def run(
     The first steps of a long run are those of a short one: nothing in `CONFIG` looks ahead.
     """
     train_set, test_set = data
-    config = FitConfig(**{**vars(CONFIG), "steps": steps, "seed": seed})
-    return fit(
-        network(variant, seed),
-        DiffusionObjective(SCHEDULE),
-        lambda index: train_set[index],
-        len(train_set),
-        config,
-        folder=folder,
-        evaluate=lambda model: exam(model, test_set).mean().item(),
-        progress=progress,
-    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # layers this small are not worth sharing out, and one thread is the same everywhere
+    try:
+        return fit(
+            network(variant, seed),
+            DiffusionObjective(SCHEDULE),
+            lambda index: train_set[index],
+            len(train_set),
+            replace(CONFIG, steps=steps, seed=seed),
+            folder=folder,
+            evaluate=lambda model: exam(model, test_set).mean().item(),
+            progress=progress,
+        )
+    finally:
+        torch.set_num_threads(threads)
 
 
 def train(folder: str | None = None) -> None:
