@@ -223,6 +223,49 @@ def hero_10() -> None:
     (FIGURES / "10_hero.png").write_bytes(figure.png())
 
 
+def hero_08() -> None:
+    """The U, from noisy shapes to the noise in them; a clock tells every block the time."""
+    scene = shapes.make(40, seed=5, kind="two").images[3:4]
+    noise = torch.randn(scene.shape, generator=runtime.generator(8))
+    noisy = q_sample(Schedule.linear(1000), scene, 120, noise)
+    figure, ax = show.subplots(size=(9, 3.6), alt="the U-Net")
+    ax.set_axis_off()
+    sides, widths, blocks = (32, 16, 8, 4), (1.0, 1.5, 1.5, 2.0), 2
+    down = [(0, 1.0)] + [(level, widths[level]) for level in range(4) for _ in range(blocks)]
+    boxes = [("down", *box) for box in down] + [("middle", 3, 2.0)] * 2
+    boxes += [("up", level, widths[level]) for level, _ in reversed(down)]
+    colors = {"down": show.COLORS[0], "middle": show.COLORS[3], "up": show.COLORS[1]}
+    bottoms, x, tops = (0.0, -9.0, -15.0, -19.0), 0.0, []
+    for way, level, width in boxes:
+        side = sides[level] * 0.62
+        low = bottoms[level] - side / 2
+        box = "round,pad=0.02,rounding_size=0.25"
+        ax.add_patch(
+            FancyBboxPatch((x, low), width, side, boxstyle=box, facecolor=colors[way], alpha=0.55, edgecolor="white")
+        )
+        tops.append((x + width / 2, low + side))
+        x += width + 0.45
+    style = {"arrowstyle": "-|>", "mutation_scale": 8, "color": "0.45", "linewidth": 0.9}
+    for k in range(len(down)):
+        bend = f"arc3,rad={-0.16 + 0.006 * k}"
+        ax.add_patch(FancyArrowPatch(tops[k], tops[-1 - k], connectionstyle=bend, **style))
+    for k, angle in enumerate((1.1, 2.4, 0.5)):  # fast, middle and slow hand
+        centre = (x / 2 - 2.6 + 2.6 * k, -27.5)
+        clock = ax.inset_axes((centre[0] - 1.15, centre[1] - 4.0, 2.3, 8.0), transform=ax.transData)
+        clock.add_patch(Circle((0, 0), 1, facecolor=show.COLORS[4], alpha=0.35, edgecolor="0.4"))
+        clock.plot([0, 0.85 * math.sin(angle)], [0, 0.85 * math.cos(angle)], color="0.2", linewidth=2)
+        clock.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal")
+        clock.set_axis_off()
+    ax.text(x / 2 - 5, -27.5, "$t$", fontsize=13, ha="center", va="center")
+    for place, (picture, text) in ((-6.4, (noisy, "$x_t$")), (x + 0.6, (noise / 3, r"$\epsilon$"))):
+        view = ax.inset_axes((place, -9.5, 5.4, 19), transform=ax.transData)
+        view.imshow((picture[0].clamp(-1, 1).permute(1, 2, 0) + 1) / 2, interpolation="nearest")
+        view.set_axis_off()
+        view.set_title(text, fontsize=13)
+    ax.set(xlim=(-6.6, x + 6.2), ylim=(-32, 22))
+    (FIGURES / "08_hero.png").write_bytes(figure.png())
+
+
 def map_00() -> None:
     """The course's themes and what stands on what."""
     boxes = {  # name: (column, row, text)
@@ -264,6 +307,6 @@ def map_00() -> None:
 
 
 if __name__ == "__main__":
-    for draw in (hero_01, states_01, hero_02, hero_03, hero_04, hero_05, hero_06, hero_10, map_00):
+    for draw in (hero_01, states_01, hero_02, hero_03, hero_04, hero_05, hero_06, hero_08, hero_10, map_00):
         draw()
         print("drawn:", draw.__name__)

@@ -220,6 +220,12 @@ BREAKS = (
     Break("exercise 6.4: gradients not looked at", f"{EXERCISES}/objectives.py", "(_gradients_get_through, _fits_single_pixels)", "(_fits_single_pixels,)", "tests/lesson/test_exercises.py"),
     Break("loss: t not handed on", LOSSES, "schedule, x_start, t, noise), t, cond)", "schedule, x_start, t, noise), 0 * t, cond)", "tests/diffusion/test_training.py tests/equations/test_06.py"),
     Break("posterior: variance of the forward step", REVERSE, "return mean, gather(schedule.posterior_variance, t, x_t)", "return mean, gather(schedule.betas, t, x_t)", "tests/equations/test_06.py"),
+    Break("exercise 8.1: route mixes up the speeds", f"{EXERCISES}/lesson_08.py", "math.pow(max_period, i / last)", "math.pow(max_period, i / half)", "tests/lesson/test_exercises.py"),
+    Break("exercise 8.2: one channel per group", f"{EXERCISES}/blocks.py", "((2, 5), (2, 5), (2, 5), (5, 7))", "((2, 5), (1, 2), (2, 5), (5, 7))", "tests/lesson/test_exercises.py"),
+    Break("exercise 8.4: route forgets the root", f"{EXERCISES}/blocks.py", "/ math.sqrt(len(question)))", "/ len(question))", "tests/lesson/test_exercises.py"),
+    Break("scale-shift without the 1", "course_lib/nn/residual.py", "features * (1 + scale) + shift  #", "features * scale + shift  #", "tests/nn tests/equations/test_08.py"),
+    Break("moving average handed back in training mode", "course_lib/training/fit.py", "            self.ema.eval()\n", "            self.ema.train()\n", "tests/training"),
+    Break("the exam draws new noise", "course_lib/recipes/block_ablations.py", "*test.shape[1:]), generator=runtime.generator(0))", "*test.shape[1:]))", "tests/recipes"),
 )
 # fmt: on
 

@@ -66,3 +66,9 @@ def test_optimisation_pointers():
     authors = ("Beck", "Tetruashvili", "Li, T. Zhao", "Sun", "Hong", "Wright", "CMU 10-725", "Boyd", "Vandenberghe")
     for word in (*methods, *map(str.lower, authors)):
         assert word in cell.lower()
+
+
+def test_unet_and_transformer():
+    (cell,) = cells_tagged("08_ddpm_unet.ipynb", "H19")
+    for word in ("patches", "convolutions", "nearby", "skips", "fewer pictures", "grows", "DiT", "loss"):
+        assert word in cell
