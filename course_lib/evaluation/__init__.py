@@ -1,13 +1,15 @@
-"""Measuring generated pictures: Fréchet distance with its floor, a fixed classifier, nearest training pictures."""
+"""Measuring pictures: Fréchet distance with its floor, a fixed classifier, nearest pictures, overlap of classes."""
 
 from course_lib.evaluation.frechet import feature_distance, floor, frechet_distance, moments
 from course_lib.evaluation.neighbours import Neighbours, nearest
+from course_lib.evaluation.segmentation import class_iou
 from course_lib.evaluation.yardstick import Report, Seen, fashion_classifier, look, report
 
 __all__ = [
     "Neighbours",
     "Report",
     "Seen",
+    "class_iou",
     "fashion_classifier",
     "feature_distance",
     "floor",

@@ -14,36 +14,32 @@ from torch import Tensor, nn
 
 
 def output_size(size: int, depth: int = 4) -> int:
-    """Side of the map that `UNet2015` gives for a picture of side `size`.
+    """Side of the map that `UNet2015` gives for a picture of side `size`: size - 12 · 2^depth + 8.
 
     Raises ValueError unless all maps that are pooled have an even side; the nearest sizes that fit are named.
     """
-    found = _output_size(size, depth)
-    if found is None:
-        fits = [s for s in range(max(1, size - 2**depth), size + 2**depth + 1) if _output_size(s, depth)]
-        nearest = f"{', '.join(map(str, fits))} would do" if fits else f"the smallest is {smallest_size(depth)}"
+    side, even = size, True
+    for _ in range(depth):
+        side -= 4  # two 3×3 convolutions
+        even = even and side % 2 == 0
+        side //= 2  # pooling
+    side -= 4  # the bottom
+    for _ in range(depth):
+        side = 2 * side - 4  # doubled; two more convolutions
+    if not even or side < 1:
+        smallest = smallest_size(depth)
+        lower = size - (size + 4) % 2**depth
+        fits = f"{lower}, {lower + 2**depth} would do" if lower >= smallest else f"the smallest is {smallest}"
         raise ValueError(
             f"size={size} does not fit a network of depth {depth}: each of its {depth} poolings must halve an even "
-            f"number; {nearest}"
+            f"number, and something must be left; {fits}"
         )
-    return found
-
-
-def _output_size(size: int, depth: int) -> int | None:
-    for _ in range(depth):
-        size -= 4  # two 3×3 convolutions
-        if size < 2 or size % 2:
-            return None
-        size //= 2
-    size -= 4
-    for _ in range(depth):
-        size = 2 * size - 4
-    return size if size > 0 else None
+    return side
 
 
 def smallest_size(depth: int = 4) -> int:
     """Smallest side of a picture that gives at least one pixel; the others lie every 2^depth pixels above it."""
-    return next(size for size in range(1, 2**20) if _output_size(size, depth))
+    return 12 * 2**depth - 8 + (4 % 2**depth or 2**depth)
 
 
 def crop_to(x: Float[Tensor, "batch channel big_h big_w"], size: tuple[int, int]) -> Float[Tensor, "batch channel h w"]:

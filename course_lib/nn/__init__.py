@@ -8,7 +8,7 @@ from course_lib.nn.geometry import (
     receptive_field,
     transposed_output_size,
 )
-from course_lib.nn.resampling import DOWN, UP, Downsample, Resize, Upsample
+from course_lib.nn.resampling import DOWN, UP, Downsample, Resize, Upsample, stamp
 from course_lib.nn.residual import ResidualBlock, group_norm, modulate, normalisation, zeroed
 from course_lib.nn.summary import Count, count_parameters, summary
 from course_lib.nn.timestep import (
@@ -44,6 +44,7 @@ __all__ = [
     "normalisation",
     "receptive_field",
     "sinusoidal_table",
+    "stamp",
     "summary",
     "timestep_embedding",
     "transposed_output_size",

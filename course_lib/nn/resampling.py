@@ -41,6 +41,19 @@ UP = {
 }
 
 
+def stamp(
+    x: Float[Tensor, "height width"], kernel: Float[Tensor, "k k"], stride: int
+) -> Float[Tensor, "new_height new_width"]:
+    """Transposed convolution of one map, by hand: every pixel of x stamps x · kernel, `stride` apart; overlaps add."""
+    k = len(kernel)
+    height, width = x.shape
+    out = x.new_zeros((height - 1) * stride + k, (width - 1) * stride + k)
+    for i in range(height):
+        for j in range(width):
+            out[i * stride : i * stride + k, j * stride : j * stride + k] += x[i, j] * kernel
+    return out
+
+
 def _made(table: dict, name: str, channels: int) -> nn.Module:
     if name not in table:
         raise ValueError(f"method={name!r} is not known; use one of: {', '.join(table)}")

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from course_lib.nn import DOWN, UP, Downsample, ResidualBlock, SelfAttention2d, Upsample, normalisation
+from course_lib.nn import DOWN, UP, Downsample, ResidualBlock, SelfAttention2d, Upsample, normalisation, stamp
 
 
 @pytest.fixture(autouse=True)
@@ -138,3 +138,11 @@ def test_the_usual_pair_written_out():
     assert torch.allclose(down(X), F.conv2d(padded, conv.weight, conv.bias, stride=2))
     doubled = X.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
     assert torch.allclose(up(X), F.conv2d(doubled, up.layer[1].weight, up.layer[1].bias, padding=1))
+
+
+def test_stamping_is_transposed_convolution():
+    for size, k, stride in ((5, 3, 2), (4, 4, 2), (3, 2, 2), (6, 3, 1), (2, 2, 3)):
+        x = torch.randn(size, size + 1, dtype=torch.float64)
+        kernel = torch.randn(k, k, dtype=torch.float64)
+        wanted = F.conv_transpose2d(x[None, None], kernel[None, None], stride=stride)[0, 0]
+        assert torch.allclose(stamp(x, kernel, stride), wanted)
