@@ -72,3 +72,9 @@ def test_unet_and_transformer():
     (cell,) = cells_tagged("08_ddpm_unet.ipynb", "H19")
     for word in ("patches", "convolutions", "nearby", "skips", "fewer pictures", "grows", "DiT", "loss"):
         assert word in cell
+
+
+def test_uses_of_shrinking_and_growing():
+    (cell,) = cells_tagged("07_unet_2015.ipynb", "I13")
+    for word in ("segmentation", "GAN", "detection", "generation", "classification"):
+        assert word in cell.lower() or word in cell
