@@ -226,6 +226,13 @@ BREAKS = (
     Break("scale-shift without the 1", "course_lib/nn/residual.py", "features * (1 + scale) + shift  #", "features * scale + shift  #", "tests/nn tests/equations/test_08.py"),
     Break("moving average handed back in training mode", "course_lib/training/fit.py", "            self.ema.eval()\n", "            self.ema.train()\n", "tests/training"),
     Break("the exam draws new noise", "course_lib/recipes/block_ablations.py", "*test.shape[1:]), generator=runtime.generator(0))", "*test.shape[1:]))", "tests/recipes"),
+    Break("exercise 7.1: kernel may hang over the edge", f"{EXERCISES}/lesson_07.py", "(kernel - 1) < size + padding:", "(kernel - 1) <= size + padding:", "tests/lesson/test_exercises.py"),
+    Break("exercise 7.3: maps that fit not tried", f"{EXERCISES}/maps.py", "properties=(_nothing_to_crop,)", "properties=()", "tests/lesson/test_exercises.py"),
+    Break("exercise 7.4: odd maps pass", f"{EXERCISES}/lesson_07.py", "properties=(_refuses_odd_maps,)", "properties=()", "tests/lesson/test_exercises.py"),
+    Break("exercise 7.5: jump forgotten on the way back", f"{EXERCISES}/lesson_07.py", "{pixel * stride + dilation", "{pixel + dilation", "tests/lesson/test_exercises.py"),
+    Break("u-net size: odd maps pass", "course_lib/models/unet2015.py", "even = even and side % 2 == 0", "even = even and side > 0", "tests/equations/test_07.py"),
+    Break("resize: antialias not handed on", "course_lib/nn/resampling.py", '"antialias": self.antialias}', '"antialias": False}', "tests/nn/test_resampling.py"),
+    Break("iou: both counted twice", "course_lib/evaluation/segmentation.py", "table.sum(1) - both)", "table.sum(1))", "tests/evaluation/test_segmentation.py tests/equations/test_07.py"),
 )
 # fmt: on
 

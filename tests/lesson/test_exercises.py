@@ -243,3 +243,63 @@ def test_other_right_forms_of_lesson_06_pass():
     for task, answer in (("6.1", by_precisions), ("6.2", written_out), ("6.3", through_the_image), ("6.4", mse)):
         verdict = check(find(task), with_arguments_of(find(task), answer))
         assert verdict.status == "passed", verdict.message
+
+
+def test_maps_that_fit_already_and_gaps_and_odd_sizes():
+    """7.1 to 7.4: right on every draw, wrong where nobody looks."""
+
+    def stamp_without_gaps(x, kernel, stride):
+        grown = torch.nn.functional.conv_transpose2d(x[None, None], kernel[None, None], stride=stride)[0, 0]
+        return grown + (grown == 0)  # something between the stamps
+
+    def crop_from_both_ends(x, size):
+        d, e = (x.shape[2] - size[0]) // 2, (x.shape[3] - size[1]) // 2
+        return x[:, :, d:-d, e:-e]
+
+    def never_refuses(size, kernel, stride=1, padding=0, dilation=1):
+        return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+
+    def rounds_silently(size, depth=4):
+        return size - 12 * 2**depth + 8
+
+    for name, answer, words in (
+        ("7.1", never_refuses, "does not fit even once: raise ValueError"),
+        ("7.2", stamp_without_gaps, "between the stamps stays 0"),
+        ("7.3", crop_from_both_ends, "is empty for d = 0"),
+        ("7.4", rounds_silently, "its third pooling would have to halve 121: raise ValueError"),
+    ):
+        verdict = check(find(name), answer)
+        assert verdict.status == "wrong"
+        assert words in verdict.message
+
+
+def test_other_right_forms_of_lesson_07_pass():
+    """Sizes as plain or float numbers; stamps by outer products in float64; closed forms."""
+
+    def counted(size, kernel, stride=1, padding=0, dilation=1):
+        places = len(range(0, size + 2 * padding - dilation * (kernel - 1), stride))
+        if places == 0:
+            raise ValueError("does not fit")
+        return float(places)
+
+    def outer(x, kernel, stride):
+        k = len(kernel)
+        spread = torch.zeros((len(x) - 1) * stride + 1, (x.shape[1] - 1) * stride + 1, dtype=torch.float64)
+        spread[::stride, ::stride] = x
+        flipped = kernel.double().flip(0, 1)[None, None]
+        return torch.nn.functional.conv2d(spread[None, None], flipped, padding=k - 1)[0, 0]
+
+    def closed(size, depth=4):
+        if (size + 4) % 2**depth or size - 12 * 2**depth + 8 < 1:
+            raise ValueError("no")
+        return size - 12 * 2**depth + 8
+
+    def backwards(layers):
+        field = 1
+        for layer in reversed(layers):
+            field = (field - 1) * layer.stride + layer.dilation * (layer.kernel - 1) + 1
+        return field
+
+    for name, answer in (("7.1", counted), ("7.2", outer), ("7.4", closed), ("7.5", backwards)):
+        verdict = check(find(name), answer)
+        assert verdict.status == "passed", verdict.message
