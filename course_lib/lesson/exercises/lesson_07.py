@@ -65,6 +65,12 @@ CONV_SIZE = Exercise(
             "is not made: use // in place of /.",
         ),
         Mistake(
+            "as many texts print it",
+            lambda i, k, s=1, p=0, d=1: (i - k + 2 * p) / s + 1,
+            "is the formula that many texts print. It lacks the floor (use // in place of /), and the dilation, with which "
+            "the kernel spans dilation · (kernel - 1) + 1.",
+        ),
+        Mistake(
             "rounded up",
             lambda i, k, s=1, p=0, d=1: math.ceil((i + 2 * p - d * (k - 1) - 1) / s) + 1,
             "rounds up: it counts a last place where the kernel hangs over the edge. Round down.",
@@ -238,6 +244,12 @@ RECEPTIVE_FIELD = Exercise(
             lambda layers: _field(layers, use_stride=False),
             "adds up the kernels as if all maps had the same size. After a stride of 2, neighbouring pixels lie two "
             "input pixels apart, so a kernel reaches twice as far.",
+        ),
+        Mistake(
+            "kernels added up",
+            lambda layers: _field(layers, use_stride=False, use_dilation=False),
+            "only adds up the kernels. What a kernel reaches over depends on the strides of the layers before it, and on "
+            "its own dilation.",
         ),
         Mistake(
             "own stride counted first",
