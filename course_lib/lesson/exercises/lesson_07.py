@@ -67,8 +67,8 @@ CONV_SIZE = Exercise(
         Mistake(
             "as many texts print it",
             lambda i, k, s=1, p=0, d=1: (i - k + 2 * p) / s + 1,
-            "is the formula that many texts print. It lacks the floor (use // in place of /), and the dilation, with which "
-            "the kernel spans dilation · (kernel - 1) + 1.",
+            "is the formula that many texts print. It lacks the floor (use // in place of /), and the dilation, with "
+            "which the kernel spans dilation · (kernel - 1) + 1.",
         ),
         Mistake(
             "rounded up",
@@ -248,8 +248,8 @@ RECEPTIVE_FIELD = Exercise(
         Mistake(
             "kernels added up",
             lambda layers: _field(layers, use_stride=False, use_dilation=False),
-            "only adds up the kernels. What a kernel reaches over depends on the strides of the layers before it, and on "
-            "its own dilation.",
+            "only adds up the kernels. What a kernel reaches over depends on the strides of the layers before it, and "
+            "on its own dilation.",
         ),
         Mistake(
             "own stride counted first",
