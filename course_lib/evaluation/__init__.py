@@ -1,6 +1,6 @@
 """Measuring pictures: Fréchet distance with its floor, a fixed classifier, nearest pictures, overlap of classes."""
 
-from course_lib.evaluation.frechet import feature_distance, floor, frechet_distance, moments
+from course_lib.evaluation.frechet import distance_to_real, feature_distance, floor, frechet_distance, moments
 from course_lib.evaluation.neighbours import Neighbours, nearest
 from course_lib.evaluation.segmentation import class_iou
 from course_lib.evaluation.yardstick import Report, Seen, fashion_classifier, look, report
@@ -10,6 +10,7 @@ __all__ = [
     "Report",
     "Seen",
     "class_iou",
+    "distance_to_real",
     "fashion_classifier",
     "feature_distance",
     "floor",

@@ -55,12 +55,29 @@ def feature_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
     return frechet_distance(*moments(a), *moments(b))
 
 
-def floor(features: Float[Tensor, "count d"], n: int, seed: int = 0) -> float:
-    """Fréchet distance of two disjoint random sets of n real pictures each: what perfect samples would get at this n.
+def distance_to_real(
+    samples: Float[Tensor, "n d"], real: Float[Tensor, "count d"], seed: int = 0, splits: int = 16
+) -> float:
+    """Mean Fréchet distance of n samples to `splits` random sets of n real pictures: one set's luck averages out.
 
+    Raises ValueError where there are fewer than n real pictures.
+    """
+    n = len(samples)
+    if n > len(real):
+        raise ValueError(f"n={n} samples need as many real pictures, but there are {len(real)}")
+    generator = torch.Generator().manual_seed(seed)
+    orders = [torch.randperm(len(real), generator=generator) for _ in range(splits)]
+    return sum(feature_distance(samples, real[order[:n]]) for order in orders) / splits
+
+
+def floor(features: Float[Tensor, "count d"], n: int, seed: int = 0, splits: int = 16) -> float:
+    """Mean Fréchet distance of two disjoint random sets of n real pictures each: what perfect samples get at this n.
+
+    A single pair of sets says little: for 1,000 pictures it may be off by half. Hence the mean over `splits` of them.
     Raises ValueError where there are fewer than 2n.
     """
     if 2 * n > len(features):
         raise ValueError(f"n={n} needs {2 * n} real pictures for two disjoint sets, but there are {len(features)}")
-    order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
-    return feature_distance(features[order[:n]], features[order[n : 2 * n]])
+    generator = torch.Generator().manual_seed(seed)
+    orders = [torch.randperm(len(features), generator=generator) for _ in range(splits)]
+    return sum(feature_distance(features[o[:n]], features[o[n : 2 * n]]) for o in orders) / splits

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from course_lib import checkpoints, runtime
 from course_lib.data.grey_sets import ImageSet
-from course_lib.evaluation.frechet import feature_distance, floor
+from course_lib.evaluation.frechet import distance_to_real, floor
 from course_lib.evaluation.neighbours import nearest
 from course_lib.models.classifier import Classifier
 
@@ -63,8 +63,8 @@ class Report:
     """How good n samples are, each number beside that of as many real test pictures."""
 
     n: int
-    frechet: float  # to n real test pictures
-    floor: float  # of two disjoint sets of n real test pictures
+    frechet: float  # to n real test pictures, mean over several such sets
+    floor: float  # of two disjoint sets of n real test pictures, mean over several pairs
     confident: float  # share with one class at CONFIDENT or more
     confident_real: float
     class_shares: tuple[float, ...]
@@ -79,7 +79,7 @@ class Report:
     def __str__(self) -> str:
         low, high = min(self.class_shares), max(self.class_shares)
         return (
-            f"n = {self.n}: Fréchet distance {self.frechet:.3f} (floor {self.floor:.3f}, ratio {self.ratio:.2f}), "
+            f"n = {self.n}, {Classifier.FEATURES} features: Fréchet distance {self.frechet:.3f} (floor {self.floor:.3f}, ratio {self.ratio:.2f}), "
             f"confident {self.confident:.1%} (real {self.confident_real:.1%}), classes {low:.1%} to {high:.1%}, "
             f"nearest training picture at {self.nearest:.3f} (real {self.nearest_real:.3f})"
         )
@@ -88,18 +88,18 @@ class Report:
 def report(images: Float[Tensor, "n 1 32 32"], train: ImageSet, test: ImageSet, seed: int = 0) -> Report:
     """Compare samples with real test pictures, by the fixed classifier's features and by their pixels.
 
-    `seed` chooses which test pictures; the floor compares them with as many others. ValueError for more samples than
-    half of the test set, or so few that the features' covariance would be singular (128).
+    Up to 10 n test pictures take part, chosen by `seed`. ValueError for more samples than half of the test set, or so
+    few that the features' covariance would be singular (128).
     """
     n = len(images)
     if 2 * n > len(test):
         raise ValueError(f"images has n={n}, but the floor needs 2n real pictures and there are {len(test)}")
     order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
-    real = test.images(order[: 2 * n]).cpu()
+    real = test.images(order[: 10 * n]).cpu()
     ours, theirs = look(images), look(real)
     return Report(
         n=n,
-        frechet=feature_distance(ours.features, theirs.features[:n]),
+        frechet=distance_to_real(ours.features, theirs.features, seed),
         floor=floor(theirs.features, n, seed),
         confident=ours.confident,
         confident_real=theirs.confident,

@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from course_lib.evaluation.frechet import feature_distance, floor, frechet_distance, moments
+from course_lib.evaluation.frechet import distance_to_real, feature_distance, floor, frechet_distance, moments
 
 
 def spd(d, generator, rank=None):
@@ -65,7 +65,23 @@ def test_the_floor_falls_as_one_over_n():
 def test_the_two_halves_share_no_picture():
     x = torch.arange(20.0)[:, None].repeat(1, 2) + torch.randn(20, 2, generator=torch.Generator().manual_seed(0)) * 0.01
     order = torch.randperm(20, generator=torch.Generator().manual_seed(7))
-    assert floor(x, 10, seed=7) == feature_distance(x[order[:10]], x[order[10:]])
+    assert floor(x, 10, seed=7, splits=1) == feature_distance(x[order[:10]], x[order[10:]])
+
+
+def test_means_over_many_sets_vary_less():
+    x = torch.randn(1000, 4, generator=torch.Generator().manual_seed(2)) ** 3  # heavy tails
+    spread = [torch.tensor([floor(x, 100, seed, splits) for seed in range(12)]).std() for splits in (1, 16)]
+    assert spread[1] < spread[0] / 2  # a quarter, were the pairs independent
+
+
+def test_real_pictures_are_at_their_floor_and_moved_ones_are_not():
+    x = torch.randn(4000, 4, generator=torch.Generator().manual_seed(3))
+    samples, real = x[:500], x[500:]
+    assert 0.4 < distance_to_real(samples, real) / floor(real, 500) < 2.5
+    moved = distance_to_real(samples + 0.5, real)
+    assert moved == pytest.approx(4 * 0.25, rel=0.3)
+    order = torch.randperm(3500, generator=torch.Generator().manual_seed(5))
+    assert distance_to_real(samples, real, 5, 1) == feature_distance(samples, real[order[:500]])
 
 
 def test_a_shift_shows():

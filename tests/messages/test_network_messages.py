@@ -52,6 +52,7 @@ T0 = torch.tensor([0])
         ("1 pixel cannot be mirrored", lambda: predict_tiled(UNet2015(width=1, depth=2), torch.zeros(1, 1, 1, 50), 60)),
         ("n=128 rows and d=128 columns", lambda: moments(torch.zeros(128, 128))),
         ("not finite", lambda: moments(torch.full((5, 2), torch.nan))),
+        ("n=20 samples need as many", lambda: distance_to_real(torch.randn(20, 2), torch.randn(19, 2))),
         ("needs 20 real pictures .* there are 19", lambda: floor(torch.randn(19, 2), 10)),
         ("cov_b has shape", lambda: frechet_distance(torch.zeros(2), torch.eye(2), torch.zeros(2), torch.eye(3))),
         ("cov_a is not symmetric",
