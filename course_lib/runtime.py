@@ -19,9 +19,11 @@ Variables are read at each call, never cached: a notebook may set one and carry 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import platform
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -109,6 +111,23 @@ def autocast(on: torch.device | str | None = None) -> torch.autocast:
     kind = torch.device(on).type if on is not None else device().type
     dtype = precision(on)
     return torch.autocast(kind, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def keep_memory() -> bool:
+    """Ask the C library to keep freed memory for the next array instead of handing it back: True where that is known.
+
+    glibc returns every array above 128 kB to the system, which has to clear its pages when the next layer of a network
+    asks for them again: a large part of the time of a training step on a CPU. Holds for the rest of the process.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):  # another C library
+        return False
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # names and numbers of malloc.h
+    wanted = {mmap_threshold: 32 << 20, trim_threshold: 2**31 - 1, top_pad: 64 << 20}  # 32 MB is the most it takes
+    return all(mallopt(option, value) == 1 for option, value in wanted.items())
 
 
 def generator(seed: int, on: torch.device | str = "cpu") -> torch.Generator:

@@ -1,6 +1,8 @@
 """Choices of device, precision, profile, seeds and folders."""
 
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -106,3 +108,34 @@ def test_replacing_takes_the_whole_file_or_nothing(tmp_path):
         stopped_half_way()
     assert path.read_text() == "one"
     assert list(path.parent.iterdir()) == [path]
+
+
+PAGES = """
+import resource, torch
+from course_lib import runtime
+if KEEP: assert runtime.keep_memory()
+x = torch.zeros(4 << 20)
+for _ in range(3): y = x + 1; del y
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20): y = x + 1; del y
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
+def test_kept_memory_is_not_cleared_again():
+    """Twenty arrays of 16 MB, one after the other: as many fresh pages, or the same ones over and over."""
+
+    def fresh_pages(keep):
+        found = subprocess.run([sys.executable, "-c", PAGES.replace("KEEP", keep)], capture_output=True, check=True)
+        return int(found.stdout)
+
+    assert fresh_pages("True") < 100 < fresh_pages("False")
+
+
+def test_memory_is_left_alone_elsewhere(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert runtime.keep_memory() is False
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())  # a C library without mallopt
+    assert runtime.keep_memory() is False

@@ -34,8 +34,10 @@ def build(library: str) -> torch.nn.Module:
     """The network of one library, as a function (x, t) -> noise."""
     torch.manual_seed(0)
     if library == "course":
+        from course_lib import runtime
         from course_lib.models.ddpm_unet import DDPMUNet, DDPMUNetConfig
 
+        runtime.keep_memory()  # as `fit` and `sample` do
         return DDPMUNet(DDPMUNetConfig(SIZE, CHANNELS, WIDTH, MULTS, attention=(8,)))
     if library == "diffusers":
         from diffusers import UNet2DModel

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from course_lib import runtime
 from course_lib.diffusion import spacing as spacings
 from course_lib.diffusion.prediction import Clip, checked_clip, prediction_kind
 from course_lib.diffusion.randomness import Generators, randn
@@ -146,6 +147,7 @@ def sample(
 
     steps: the sampler's own default if None. options: what the sampler takes, such as eta, clip or generator.
     """
+    runtime.keep_memory()
     count = {} if steps is None else {"steps": steps}
     states = sampler(model, schedule, shape, **count, **options)
     for state in tqdm(states, desc=sampler.__name__, delay=2, disable=not progress):

@@ -79,7 +79,8 @@ class Report:
     def __str__(self) -> str:
         low, high = min(self.class_shares), max(self.class_shares)
         return (
-            f"n = {self.n}, {Classifier.FEATURES} features: Fréchet distance {self.frechet:.3f} (floor {self.floor:.3f}, ratio {self.ratio:.2f}), "
+            f"n = {self.n}, {Classifier.FEATURES} features: Fréchet distance {self.frechet:.3f} "
+            f"(floor {self.floor:.3f}, ratio {self.ratio:.2f}), "
             f"confident {self.confident:.1%} (real {self.confident_real:.1%}), classes {low:.1%} to {high:.1%}, "
             f"nearest training picture at {self.nearest:.3f} (real {self.nearest_real:.3f})"
         )

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from course_lib.nn.norm import GroupNorm
 from course_lib.nn.timestep import TimestepBlock, unsqueeze_to
 
 Order = Literal["classic", "pyramid"]
@@ -38,7 +39,7 @@ def normalisation(channels: int, groups: int = 32, kind: Norm = "group") -> nn.M
             f"channels={channels} cannot be divided into groups={groups}; use a width that is a multiple of {groups}, "
             f"or one of these numbers of groups: {', '.join(map(str, fits))}"
         )
-    return nn.GroupNorm(groups, channels, eps=1e-6)
+    return GroupNorm(groups, channels, eps=1e-6)
 
 
 def group_norm(

@@ -18,8 +18,9 @@ from course_lib.data import fashion_mnist
 from course_lib.diffusion import Schedule, ddim, ddpm, sample
 from course_lib.evaluation import Report, report
 from course_lib.models.ddpm_unet import DDPMUNet, DDPMUNetConfig
+from course_lib.pixels import from_uint8, to_uint8
 from course_lib.recipes import _card
-from course_lib.training import DiffusionObjective, FitConfig, fit
+from course_lib.training import DiffusionObjective, FitConfig, fit, state
 
 NAME = "ddpm_fashion"
 T = 1000
@@ -36,29 +37,36 @@ CPU = (
 
 @torch.no_grad()
 def draw(
-    model: DDPMUNet, n: int, steps: int | None = None, seed: int = 0, batch: int = 250, progress: bool = True
+    model: DDPMUNet,
+    n: int,
+    steps: int | None = None,
+    seed: int = 0,
+    batch: int = 250,
+    progress: bool = True,
+    folder: Path | None = None,
 ) -> Tensor:
-    """n pictures: DDIM with `steps` steps, or DDPM with all T (None), the guess clipped to [-1, 1]; (n, 1, 32, 32)."""
+    """n pictures: DDIM with `steps` steps, or DDPM with all T (None), the guess clipped to [-1, 1]; (n, 1, 32, 32).
+
+    With a `folder`, each batch is kept there as bytes, and read instead of drawn when it is there already: a thousand
+    pictures with a thousand steps take an hour or two on a CPU.
+    """
     device = next(model.parameters()).device
     config, schedule, parts = model.config, Schedule.linear(T), []
     for k, first in enumerate(range(0, n, batch)):
+        path = folder and folder / f"{f'DDIM-{steps}' if steps else f'DDPM-{T}'}_seed-{seed}_{first}.safetensors"
+        if path and path.exists():
+            parts.append(from_uint8(state.read(path)[0]["images"].to(device)))
+            continue
         shape = (min(batch, n - first), config.channels, config.size, config.size)
         generator = torch.Generator(device).manual_seed(seed * 1_000_003 + k)
         start = torch.randn(shape, generator=generator, device=device).contiguous(memory_format=torch.channels_last)
+        how = {"sampler": ddpm if steps is None else ddim, "clip": (-1, 1), "generator": generator}
         with runtime.autocast(device):
-            parts.append(
-                sample(
-                    model,
-                    schedule,
-                    shape,
-                    steps,
-                    sampler=ddpm if steps is None else ddim,
-                    x=start,
-                    clip=(-1, 1),
-                    generator=generator,
-                    progress=progress,
-                ).float()
-            )
+            images = sample(model, schedule, shape, steps, x=start, progress=progress, **how).float()
+        if path:
+            images = from_uint8(to_uint8(images))  # the same whether drawn now or read later
+            state.write(path, {"images": to_uint8(images)}, {})
+        parts.append(images)
     return torch.cat(parts)
 
 
@@ -98,18 +106,12 @@ def train(folder: Path | str | None = None, settings: tuple[DDPMUNetConfig, FitC
     def batches(index: Tensor) -> Tensor:
         return train_set.images(index).contiguous(memory_format=torch.channels_last)
 
-    run = fit(
-        model,
-        DiffusionObjective(Schedule.linear(T)),
-        batches,
-        len(train_set),
-        config,
-        folder=folder or runtime.state_root() / "runs" / NAME,
-    )
+    folder = Path(folder or runtime.state_root() / "runs" / NAME)
+    run = fit(model, DiffusionObjective(Schedule.linear(T)), batches, len(train_set), config, folder=folder)
     found: dict[str, Any] = {}
     for steps in (min(50, T), None):
         name = f"DDIM-{steps}" if steps else f"DDPM-{T}"
-        result = report(draw(run.best, SAMPLES["cuda" if gpu else "cpu"], steps), train_set, test_set)
+        result = report(draw(run.best, SAMPLES["cuda" if gpu else "cpu"], steps, folder=folder), train_set, test_set)
         print(f"{name}: {result}")
         found |= metrics(name, result)
     path = checkpoints.save(

@@ -106,6 +106,7 @@ class _Run:
     """The parts of one call of `fit`."""
 
     def __init__(self, model, loss, batches, count, config, folder, evaluate, progress) -> None:
+        runtime.keep_memory()
         device = runtime.device()
         # Precision is ours (runtime.autocast), so that a lesson may change it from one call to the next.
         self.accelerator = Accelerator(mixed_precision="no", cpu=device.type == "cpu")

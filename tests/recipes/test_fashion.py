@@ -100,6 +100,18 @@ def test_drawing_pictures(monkeypatch):
     assert not torch.equal(some, ddpm_fashion.draw(model, 5, steps=3, batch=2, seed=1, progress=False))
 
 
+def test_pictures_drawn_before_are_read_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_PRECISION", "float32")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = DDPMUNet(TINY).eval()
+    first = ddpm_fashion.draw(model, 3, steps=2, batch=2, progress=False, folder=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert (first - ddpm_fashion.draw(model, 3, steps=2, batch=2, progress=False)).abs().max() <= 1.001 / 255
+    monkeypatch.setattr(ddpm_fashion, "sample", None)  # nothing is drawn any more
+    assert torch.equal(first, ddpm_fashion.draw(model, 3, steps=2, batch=2, progress=False, folder=tmp_path))
+
+
 def test_the_recipe_makes_a_checkpoint_that_loads(sets, tmp_path, monkeypatch):
     """All of it in small: two steps of training, 200 pictures in place of a thousand, a card, the weights back."""
     shipped = runtime.assets_root() / "checkpoints"
