@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from course_lib.evaluation.frechet import feature_distance, floor, frechet_distance, moments
+from course_lib.evaluation.frechet import distance_to_real, feature_distance, floor, frechet_distance, moments
 from course_lib.models.baselines import MyUNet
 from course_lib.models.ddpm_unet import DDPMUNet, DDPMUNetConfig
 from course_lib.models.unet2015 import UNet2015, predict_tiled
