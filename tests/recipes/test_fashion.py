@@ -1,6 +1,7 @@
 """The yardstick and the diffusion model of Fashion-MNIST: what is shipped keeps its promises, and garbage fails."""
 
 import json
+from copy import deepcopy
 
 import pytest
 import torch
@@ -129,6 +130,50 @@ def test_the_recipe_makes_a_checkpoint_that_loads(sets, tmp_path, monkeypatch):
     model = ddpm_fashion.load("cpu")
     assert model.config == TINY
     assert model(torch.zeros(1, 1, 32, 32), torch.tensor([0])).shape == (1, 1, 32, 32)
+
+
+def scrambled(model):
+    """A copy whose weights stand in another order: the same numbers, and nothing learned."""
+    copy, generator = deepcopy(model), torch.Generator().manual_seed(0)
+    for weight in copy.parameters():
+        order = torch.randperm(weight.numel(), generator=generator)
+        weight.copy_(weight.flatten()[order].reshape(weight.shape))
+    return copy
+
+
+def untrained(model):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return DDPMUNet(model.config).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize(("change", "good"), [(None, True), (scrambled, False), (untrained, False)])
+def test_the_shipped_model_draws_garments_and_others_do_not(sets, change, good):
+    """At n = 140 the floor is high and noisy: the limits are wide, and what is false is far beyond them."""
+    model = ddpm_fashion.load("cpu")
+    found = report(ddpm_fashion.draw(change(model) if change else model, 140, 10, progress=False), *sets)
+    checks = (
+        found.ratio < 4,
+        found.confident > 0.7,
+        max(found.class_shares) < 0.3,
+        found.nearest > 0.5 * found.nearest_real,
+    )
+    assert all(checks) if good else sum(checks) <= 2, found
+
+
+def test_the_card_keeps_the_promises(sets):
+    metrics = checkpoints.verify("ddpm_fashion")["metrics"]
+    for name, entry in metrics.items():
+        value, floor = entry["value"], entry["floor"]
+        if name.startswith("Fréchet"):
+            assert floor < value < 6 * floor
+        elif name.startswith("confident"):
+            assert value >= 0.85
+        elif "class" in name:
+            assert 0.05 <= value <= 0.16
+        else:
+            assert 0.8 * floor < value < 1.3 * floor  # as far from the training pictures as test pictures are
+    assert any("DDIM-50" in name for name in metrics)
 
 
 def test_names():
