@@ -89,14 +89,14 @@ class Report:
 def report(images: Float[Tensor, "n 1 32 32"], train: ImageSet, test: ImageSet, seed: int = 0) -> Report:
     """Compare samples with real test pictures, by the fixed classifier's features and by their pixels.
 
-    Up to 10 n test pictures take part, chosen by `seed`. ValueError for more samples than half of the test set, or so
+    Up to 4 n test pictures take part, chosen by `seed`. ValueError for more samples than half of the test set, or so
     few that the features' covariance would be singular (128).
     """
     n = len(images)
     if 2 * n > len(test):
         raise ValueError(f"images has n={n}, but the floor needs 2n real pictures and there are {len(test)}")
     order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
-    real = test.images(order[: 10 * n]).cpu()
+    real = test.images(order[: 4 * n]).cpu()
     ours, theirs = look(images), look(real)
     return Report(
         n=n,

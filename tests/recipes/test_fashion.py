@@ -46,18 +46,18 @@ def test_an_untrained_classifier_is_not(sets):
 
 def test_a_report_knows_real_from_false(sets):
     train, test = sets
-    real = test.images(slice(0, 1000))
+    real = test.images(slice(0, 300))
     own = report(real, train, test, seed=1)
-    assert 0.5 < own.ratio < 1.5  # real pictures are at the floor
+    assert 0.5 < own.ratio < 2  # real pictures are at the floor
     assert own.confident > 0.85
-    assert all(0.05 < share < 0.16 for share in own.class_shares)
+    assert all(0.04 < share < 0.18 for share in own.class_shares)
     assert own.nearest == pytest.approx(own.nearest_real, rel=0.05)
     g = torch.Generator().manual_seed(0)
     shuffled = real.flatten(1)[:, torch.randperm(1024, generator=g)].reshape(real.shape)  # right pixels, wrong places
-    for false in (torch.randn(1000, 1, 32, 32, generator=g), shuffled, real[:1].expand(1000, -1, -1, -1)):
+    for false in (torch.randn(300, 1, 32, 32, generator=g), shuffled, real[:1].expand(300, -1, -1, -1)):
         found = report(false, train, test, seed=1)
-        assert found.ratio > 20
-    copied = report(train.images(slice(0, 1000)), train, test, seed=1)
+        assert found.ratio > 8
+    copied = report(train.images(slice(0, 300)), train, test, seed=1)
     assert copied.nearest == 0 < copied.nearest_real  # memorised
 
 
