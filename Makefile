@@ -12,7 +12,7 @@ FAST    := -m "not peers and not slow"
 HOOK    := --jaxtyping-packages=course_lib,beartype.beartype --ignore=tests/messages
 NO_NET  := http_proxy=http://127.0.0.1:9 https_proxy=http://127.0.0.1:9
 
-.PHONY: lab test lint units lessons test-solutions test-offline test-full test-breaks test-lowest test-all sync constraints clean
+.PHONY: lab test lint units lessons test-solutions test-offline test-full test-breaks test-lowest test-all sync constraints bench clean
 .NOTPARALLEL:
 
 lab: $(VENV)/.course-lab  ## open the lessons in JupyterLab
@@ -54,6 +54,10 @@ test-lowest: $(VENV)/.course-test  ## the oldest versions that pyproject.toml al
 
 test-all: test test-solutions test-offline test-full test-breaks test-lowest  ## before a release
 	$(PYTEST) -m "peers or slow" $(HOOK) tests
+
+bench: $(VENV)/.course-test  ## how fast the U-Net is, beside other libraries', in one run
+	-$(PY) -m pip install --quiet -c constraints.txt denoising-diffusion-pytorch  # joins in where it can be fetched
+	$(PY) tools/bench.py $(ARGS)
 
 sync: $(VENV)/.course-test  ## badges, links, lesson table, navigation and environment.yml follow pyproject.toml
 	$(PY) tools/sync.py
