@@ -1,7 +1,8 @@
 """Diffusion, independent of any network: schedules, the forward process, the bound and its losses, and samplers.
 
-Read in this order: `schedule`, `forward`, `reverse`, `prediction`, `losses`, `bound`, `steps`, `samplers`, `editing`;
-`exact` holds perfect denoisers to try them with. `notation` holds the table of symbols and names; every name exists.
+Read in this order: `schedule`, `forward`, `reverse`, `prediction`, `losses`, `bound`, `plain` (all of sampling in one
+loop), `steps`, `samplers`, `editing`; `exact` holds perfect denoisers to try them with. `notation` holds the table of
+symbols and names; every name exists.
 """
 
 from course_lib.diffusion.bound import Bound, bits_per_dim, bound_term, gaussian_bound, prior_kl
@@ -10,6 +11,7 @@ from course_lib.diffusion.exact import ExactDenoiser, FiniteDenoiser, GaussianDe
 from course_lib.diffusion.forward import path_log_prob, q_chain, q_mean_variance, q_sample, q_step, unrolled_weights
 from course_lib.diffusion.losses import bound_weights, diffusion_loss, min_snr_weights, optimal_loss, target
 from course_lib.diffusion.notation import NOTATION, notation_table
+from course_lib.diffusion.plain import ancestral, true_times
 from course_lib.diffusion.prediction import convert, x_start_and_noise
 from course_lib.diffusion.randomness import randn
 from course_lib.diffusion.reverse import posterior, posterior_mean_from_noise, reverse_variance
@@ -27,6 +29,7 @@ __all__ = [
     "MixtureDenoiser",
     "Schedule",
     "State",
+    "ancestral",
     "bits_per_dim",
     "bound_term",
     "bound_weights",
@@ -66,6 +69,7 @@ __all__ = [
     "slerp",
     "target",
     "timesteps",
+    "true_times",
     "unrolled_weights",
     "x_start_and_noise",
 ]

@@ -26,6 +26,7 @@ from course_lib import runtime
 from course_lib.training import state
 from course_lib.training.draws import Draws, Order, key
 from course_lib.training.ema import EMA
+from course_lib.training.keeping import improvements
 
 Loss = Callable[[nn.Module, Any, Draws], Tensor]  # (model, batch, draws) -> scalar
 Batches = Callable[[Tensor], Any]  # indices -> batch: a tensor, or a tuple or dict of tensors
@@ -210,7 +211,7 @@ class _Run:
         with torch.no_grad(), torch.random.fork_rng(enabled=True):
             value = float(self.evaluate(network))
         network.train(was_training)
-        best = not self.scores or value < min(self.scores.values())
+        best = improvements([*self.scores.values(), value])[-1]
         self.scores[self.done] = value
         if best and self.folder and self.accelerator.is_main_process:
             state.write(self.folder / "best.safetensors", network.state_dict(), {"step": self.done, "score": value})

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from course_lib.diffusion import Schedule, diffusion_loss
+from course_lib.diffusion import Schedule, diffusion_loss, q_sample
 from course_lib.diffusion.prediction import prediction_kind
 from course_lib.training.draws import Draws
 
@@ -28,3 +29,23 @@ class DiffusionObjective:
         t, noise = draws.integers(self.schedule.T), draws.normal(*x_start.shape[1:])
         kind = prediction_kind(getattr(model, "module", model), self.kind)  # .module: what several GPUs share
         return diffusion_loss(model, self.schedule, x_start, t, noise, kind=kind, weights=self.weights).mean()
+
+
+def training_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
+    x_start: Float[Tensor, "batch ..."],
+    t: Int[Tensor, " batch"],
+    noise: Float[Tensor, "batch ..."],
+) -> float:
+    """One turn of algorithm 1, in plain words: noise the pictures, ask the model, follow the gradient.
+
+    Changes the model's weights; returns the mean squared error of the answer that the gradient was taken of.
+    """
+    x_t = q_sample(schedule, x_start, t, noise)
+    loss = (model(x_t, t, None) - noise).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
