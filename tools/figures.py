@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 
-from course_lib import runtime, show
+from course_lib import checkpoints, runtime, show
 from course_lib.data import photograph, shapes
 from course_lib.diffusion import MixtureDenoiser, Schedule, ddim, ddpm, posterior, q_sample
 from course_lib.foundations import (
@@ -22,6 +22,7 @@ from course_lib.foundations import (
 )
 from course_lib.models.unet2015 import UNet2015
 from course_lib.training.fit import FitConfig, fit
+from course_lib.pixels import from_uint8
 
 FIGURES = Path(__file__).resolve().parent.parent / "assets" / "figures"
 
@@ -339,6 +340,16 @@ def hero_08() -> None:
     (FIGURES / "08_hero.png").write_bytes(figure.png())
 
 
+def hero_09() -> None:
+    """Four digits on their way from noise, with the times above: columns of a shipped denoising grid."""
+    tensors, _ = checkpoints.load("mnist_denoisers")
+    chosen, columns = (4, 0, 10, 7), range(5, 16)
+    times = [f"t = {int(tensors['shown'][c])}" for c in columns]
+    pictures = from_uint8(tensors["grid.ddpm_unet"][list(chosen)][:, list(columns)]).flatten(0, 1)
+    sheet = show.grid(pictures, columns=len(times), scale=3, column_titles=times, alt="digits appear from noise")
+    (FIGURES / "09_hero.png").write_bytes(sheet.png())
+
+
 def map_00() -> None:
     """The course's themes and what stands on what."""
     boxes = {  # name: (column, row, text)
@@ -381,7 +392,7 @@ def map_00() -> None:
 
 if __name__ == "__main__":
     for draw in (
-        hero_01, states_01, hero_02, hero_03, hero_04, hero_05, hero_06, hero_07, hero_08, hero_10, map_00,
+        hero_01, states_01, hero_02, hero_03, hero_04, hero_05, hero_06, hero_07, hero_08, hero_09, hero_10, map_00,
     ):  # fmt: skip
         draw()
         print("drawn:", draw.__name__)

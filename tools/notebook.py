@@ -14,6 +14,7 @@ import jupytext
 import nbformat
 from nbclient import NotebookClient
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
 
@@ -49,6 +50,8 @@ def run(lesson: str) -> None:
         NotebookClient(book, timeout=600, coalesce_streams=True, resources=place).execute()
     for cell in book.cells:
         cell.metadata.pop("execution", None)  # when each cell ran is no part of the lesson
+        if cell.cell_type == "code":  # progress bars: without the kernel they would stand at 0 forever
+            cell.outputs = [out for out in cell.outputs if WIDGET not in out.get("data", {})]
     book.metadata = {
         "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
