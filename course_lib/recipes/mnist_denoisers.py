@@ -157,7 +157,7 @@ def features(model: Classifier, images: Float[Tensor, "n 1 28 28"]) -> Float[Ten
     return torch.cat([model.features(part.to(device).clamp(-1, 1)).cpu() for part in images.split(250)])
 
 
-def train(folder: str | None = None, config: FitConfig = CONFIG, measured: int = MEASURED) -> None:
+def train(folder: Path | str | None = None, config: FitConfig = CONFIG, measured: int = MEASURED) -> None:
     """Train the three (resumable, states in `folder`), measure them, and store the checkpoint `mnist_denoisers`."""
     root = Path(folder) if folder else runtime.state_root() / "runs" / NAME
     train_set, test_set = (mnist(split, 28).to(runtime.device()) for split in ("train", "test"))
