@@ -21,8 +21,8 @@ from course_lib.foundations import (
     solve_lasso,
 )
 from course_lib.models.unet2015 import UNet2015
-from course_lib.training.fit import FitConfig, fit
 from course_lib.pixels import from_uint8
+from course_lib.training.fit import FitConfig, fit
 
 FIGURES = Path(__file__).resolve().parent.parent / "assets" / "figures"
 
