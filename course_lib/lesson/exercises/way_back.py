@@ -184,6 +184,12 @@ TRUE_TIMES = Exercise(
             "time of the formulas, which is 0 for the clean picture.",
         ),
         Mistake(
+            "one too many, and negative places",
+            lambda T, positions: [T - k for k in positions],
+            "gives T for the first state and more than T for negative positions. One step was taken before the first "
+            "state, so it belongs to T - 1; and position -1 is the last of the T states: count it as T - 1.",
+        ),
+        Mistake(
             "negative places",
             lambda T, positions: [T - 1 - k for k in positions],
             "gives times of T and more for negative positions. -1 is the last of the T states: count it as T - 1.",
