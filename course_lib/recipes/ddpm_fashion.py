@@ -1,7 +1,10 @@
 """The course's diffusion model of Fashion-MNIST: a DDPM U-Net, trained as Ho et al. 2020 describe, smaller.
 
-On a GPU it takes minutes, on two CPU cores a smaller network takes hours. What the samples are worth is measured with
-the yardstick that was fixed before (`fashion_classifier`), and stands on the card beside its floor.
+On a GPU it takes minutes, on two CPU cores a smaller network takes hours. Training has rounds, in each of which the
+learning rate climbs and falls to 0. The first has the simple loss; any other goes on from the moving average and
+weighs the times by min-SNR (Hang et al. 2023, arXiv:2303.09556), so that nearly clean pictures dominate less. What the
+samples are worth is measured with the yardstick that was fixed before (`fashion_classifier`), and stands on the card
+beside its floor.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from torch import Tensor
 
 from course_lib import checkpoints, runtime
 from course_lib.data import fashion_mnist
-from course_lib.diffusion import Schedule, ddim, ddpm, dpm_solver_pp_2m, sample
+from course_lib.diffusion import Schedule, ddim, ddpm, dpm_solver_pp_2m, min_snr_weights, sample
 from course_lib.evaluation import Report, report
 from course_lib.models.ddpm_unet import DDPMUNet, DDPMUNetConfig
 from course_lib.pixels import from_uint8, to_uint8
@@ -28,11 +31,11 @@ SAMPLERS = {"DDPM": ddpm, "DDIM": ddim, "DPM-Solver++": dpm_solver_pp_2m}
 SAMPLES = {"cpu": 1_000, "cuda": 5_000}  # that are measured; DDPM takes T calls of the network for each
 GPU = (
     DDPMUNetConfig(width=96, attention=(16, 8), dropout=0.1),
-    FitConfig(steps=40_000, batch_size=256, learning_rate=4e-4, warmup=1_000, ema=0.9995),
+    (FitConfig(steps=40_000, batch_size=256, learning_rate=4e-4, warmup=1_000, ema=0.9995),),
 )
 CPU = (
     DDPMUNetConfig(width=32, attention=(8,), groups=8),
-    FitConfig(steps=6_000, batch_size=64, learning_rate=1e-3, warmup=200, ema=0.999, save_every=120.0),
+    (FitConfig(steps=6_000, batch_size=64, learning_rate=1e-3, warmup=200, ema=0.999, save_every=120.0),),
 )
 
 
@@ -98,21 +101,31 @@ def metrics(name: str, result: Report) -> dict[str, dict[str, Any]]:
     }
 
 
-def train(folder: Path | str | None = None, settings: tuple[DDPMUNetConfig, FitConfig] | None = None) -> None:
-    """Train it (resumable, state in `folder`), measure it, and store the checkpoint `ddpm_fashion` with its card."""
+def train(
+    folder: Path | str | None = None, settings: tuple[DDPMUNetConfig, tuple[FitConfig, ...]] | None = None
+) -> None:
+    """Train it (resumable, state in `folder`), measure it, and store the checkpoint `ddpm_fashion` with its card.
+
+    The checkpoint is there as soon as training has ended; what is measured joins its card one sampler after the other.
+    """
     gpu = runtime.device().type == "cuda"
-    network, config = settings or (GPU if gpu else CPU)
+    network, rounds = settings or (GPU if gpu else CPU)
     train_set, test_set = (fashion_mnist(split).to(runtime.device()) for split in ("train", "test"))
+    folder, schedule = Path(folder or runtime.state_root() / "runs" / NAME), Schedule.linear(T)
     with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
+        torch.manual_seed(rounds[0].seed)
         model = DDPMUNet(network).to(memory_format=torch.channels_last)
 
     def batches(index: Tensor) -> Tensor:
         return train_set.images(index).contiguous(memory_format=torch.channels_last)
 
-    folder = Path(folder or runtime.state_root() / "runs" / NAME)
-    run = fit(model, DiffusionObjective(Schedule.linear(T)), batches, len(train_set), config, folder=folder)
-    found: dict[str, Any] = {}
+    seconds = 0.0
+    for k, config in enumerate(rounds, 1):
+        objective = DiffusionObjective(schedule, weights=min_snr_weights(schedule) if k > 1 else None)
+        run = fit(model, objective, batches, len(train_set), config, folder=folder / f"round_{k}")
+        model.load_state_dict(run.best.state_dict())
+        seconds += run.seconds
+    run, found = dataclasses.replace(run, seconds=seconds), {}
 
     def store() -> Path:
         return checkpoints.save(
@@ -120,17 +133,18 @@ def train(folder: Path | str | None = None, settings: tuple[DDPMUNetConfig, FitC
             run.best.state_dict(),
             _card.of_run(
                 NAME,
-                config,
+                rounds[-1],
                 run,
                 data="Fashion-MNIST, padded to 32x32, its 60,000 training images; compared with its test images",
                 metrics=found,
                 network=dataclasses.asdict(network),
+                rounds=[dataclasses.asdict(config) for config in rounds],
             ),
         )
 
     path = store()  # before the hours of measuring
     shipped = load()  # what is measured is what is shipped, rounding and all
-    for steps in (min(50, T), None):
+    for steps in (min(50, T), None):  # the quick one first
         name = f"DDIM-{steps}" if steps else f"DDPM-{T}"
         result = report(draw(shipped, SAMPLES["cuda" if gpu else "cpu"], steps, folder=folder), train_set, test_set)
         print(f"{name}: {result}")

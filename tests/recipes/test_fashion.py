@@ -123,10 +123,12 @@ def test_the_recipe_makes_a_checkpoint_that_loads(sets, tmp_path, monkeypatch):
     monkeypatch.setattr(ddpm_fashion, "T", 25)
     monkeypatch.setattr(ddpm_fashion, "SAMPLES", {"cpu": 200, "cuda": 200})
     monkeypatch.setenv("COURSE_DEVICE", "cpu")
-    settings = TINY, FitConfig(steps=2, batch_size=8)
+    settings = TINY, (FitConfig(steps=2, batch_size=8), FitConfig(steps=1, batch_size=8))
     ddpm_fashion.train(tmp_path / "run", settings)
     card = json.loads((tmp_path / "checkpoints" / "ddpm_fashion.json").read_text())
     assert card["metrics"]["Fréchet distance, DDPM-25, n=200"]["floor"] > 0
+    assert [one["steps"] for one in card["config"]["rounds"]] == [2, 1]
+    assert sorted(path.name for path in (tmp_path / "run").glob("round_*")) == ["round_1", "round_2"]
     model = ddpm_fashion.load("cpu")
     assert model.config == TINY
     assert model(torch.zeros(1, 1, 32, 32), torch.tensor([0])).shape == (1, 1, 32, 32)
