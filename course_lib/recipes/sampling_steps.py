@@ -21,7 +21,7 @@ from course_lib.pixels import to_uint8
 from course_lib.recipes import _card, ddpm_fashion
 
 NAME = "sampling_steps"
-STEPS = {"DDPM": (20, 50), "DDIM": (5, 10, 20, 50), "DPM-Solver++": (5, 10, 20)}
+STEPS = {"DDPM": (20, 50, 100), "DDIM": (5, 10, 20, 50), "DPM-Solver++": (5, 10, 20)}
 STRIP, STRIP_PICTURES = (1, 2, 5, 10, 20, 50, 1000), 8
 SEED = 0
 
