@@ -34,17 +34,25 @@ def commit() -> str:
     return found.stdout.strip() + ("+changes" if changed.returncode else "")
 
 
+def made(
+    name: str, *, config: dict[str, Any], seed: int, data: str, seconds: float, metrics: dict[str, Any]
+) -> dict[str, Any]:
+    """The card of what a recipe has made, here and now: code, hardware and precision are looked up."""
+    return {
+        "recipe": name,
+        "config": {**config, "precision": str(runtime.precision())},
+        "seed": seed,
+        "data": data,
+        "commit": commit(),
+        "hardware": hardware(),
+        "minutes": round(seconds / 60, 1),
+        "metrics": metrics,
+    }
+
+
 def of_run(
     name: str, config: FitConfig, run: Fitted, data: str, metrics: dict[str, Any], **more: Any
 ) -> dict[str, Any]:
     """The card of a network that `fit` trained; `more` goes into its configuration (the network's own, say)."""
-    return {
-        "recipe": name,
-        "config": {**more, "training": dataclasses.asdict(config), "precision": str(runtime.precision())},
-        "seed": config.seed,
-        "data": data,
-        "commit": commit(),
-        "hardware": hardware(),
-        "minutes": round(run.seconds / 60, 1),
-        "metrics": metrics,
-    }
+    settings = {**more, "training": dataclasses.asdict(config)}
+    return made(name, config=settings, seed=config.seed, data=data, seconds=run.seconds, metrics=metrics)

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from course_lib import checkpoints, runtime
 from course_lib.data import grey_shapes
-from course_lib.diffusion import Schedule, diffusion_loss
+from course_lib.diffusion import Schedule
 from course_lib.models.baselines import TwoConvResNet
 from course_lib.models.ddpm_unet import DDPMUNet, DDPMUNetConfig
 from course_lib.nn import timestep_embedding
 from course_lib.recipes import _card
+from course_lib.recipes._exam import exam
 from course_lib.training import DiffusionObjective, FitConfig, Fitted, fit
 
 NAME = "block_ablations"
@@ -84,18 +85,6 @@ def pictures(split: str) -> Float[Tensor, "n 1 16 16"]:
     return F.avg_pool2d(found.images(torch.arange(len(found))), 2)
 
 
-def exam(model: nn.Module, test: Float[Tensor, "n 1 16 16"]) -> Float[Tensor, " exam"]:
-    """The loss for each of 500 test pictures, whose steps (spread evenly over 0…T-1) and noise never change."""
-    t = torch.arange(EXAM_PICTURES) * SCHEDULE.T // EXAM_PICTURES
-    noise = torch.randn((EXAM_PICTURES, *test.shape[1:]), generator=runtime.generator(0))
-    device = next(model.parameters()).device
-    with torch.no_grad():
-        parts = (test[:EXAM_PICTURES].to(device), t.to(device), noise.to(device))
-        return torch.cat(
-            [diffusion_loss(model, SCHEDULE, *some) for some in zip(*(p.split(125) for p in parts), strict=True)]
-        ).cpu()
-
-
 def run(
     variant: str,
     seed: int,
@@ -120,7 +109,7 @@ def run(
             len(train_set),
             replace(CONFIG, steps=steps, seed=seed),
             folder=folder,
-            evaluate=lambda model: exam(model, test_set).mean().item(),
+            evaluate=lambda model: exam(model, test_set[:EXAM_PICTURES], SCHEDULE).mean().item(),
             progress=progress,
         )
     finally:
@@ -139,32 +128,29 @@ def train(folder: str | None = None) -> None:
         for k, seed in enumerate(SEEDS):
             found = run(variant, seed, data, folder=root / f"{variant}-{seed}")
             loss[i, k] = torch.tensor([found.scores[step] for step in points])
-            by_time[i, k] = exam(found.best, data[1]).reshape(FIFTHS, -1).mean(dim=1)
+            by_time[i, k] = exam(found.best, data[1][:EXAM_PICTURES], SCHEDULE).reshape(FIFTHS, -1).mean(dim=1)
             seconds += found.seconds
             print(f"{variant}, seed {seed}: {loss[i, k, -1]:.4f}", flush=True)
     final = loss[:, :, -1].mean(dim=1)
     path = checkpoints.save(
         NAME,
         {"steps": torch.tensor(points), "loss": loss, "by_time": by_time},
-        {
-            "recipe": NAME,
-            "config": {
+        _card.made(
+            NAME,
+            config={
                 "variants": list(VARIANTS),
                 "seeds": list(SEEDS),
                 "network": vars(BASE),
                 "training": vars(CONFIG),
-                "precision": str(runtime.precision()),
             },
-            "seed": SEEDS[0],
-            "data": f"shapes, grey, 16x16; measured on {EXAM_PICTURES} pictures of its test set with noise drawn once",
-            "commit": _card.commit(),
-            "hardware": _card.hardware(),
-            "minutes": round(seconds / 60, 1),
-            "metrics": {
+            seed=SEEDS[0],
+            data=f"shapes, grey, 16x16; measured on {EXAM_PICTURES} pictures of its test set with noise drawn once",
+            seconds=seconds,
+            metrics={
                 f"loss of the exam, {name}": {"value": round(value, 4), "floor": 1.0}
                 for name, value in zip(VARIANTS, final.tolist(), strict=True)
             },
-        },
+        ),
         dtype=None,
     )
     print(f"written: {path}")

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from course_lib import checkpoints, runtime
 from course_lib.data import mnist
 from course_lib.data.grey_sets import ImageSet
-from course_lib.diffusion import Schedule, ddim, ddpm, diffusion_loss
+from course_lib.diffusion import Schedule, ddim, ddpm, sample
 from course_lib.evaluation import feature_distance, floor
 from course_lib.models.baselines import MyUNet, TwoConvResNet
 from course_lib.models.classifier import Classifier
 from course_lib.models.ddpm_unet import DDPMUNet, DDPMUNetConfig
 from course_lib.pixels import to_uint8
 from course_lib.recipes import _card, fashion_classifier
+from course_lib.recipes._exam import exam
 from course_lib.training import DiffusionObjective, Draws, FitConfig, Fitted, fit
 
 NAME = "mnist_denoisers"
@@ -49,18 +50,6 @@ def network(name: str, seed: int = 0) -> nn.Module:
         return NETWORKS[name]()
 
 
-@torch.no_grad()
-def exam(
-    model: nn.Module, test: Float[Tensor, "n 1 height width"], schedule: Schedule = SCHEDULE
-) -> Float[Tensor, " n"]:
-    """The loss for each of these held-out pictures. Their steps are spread evenly over 0…T-1, their noise is fixed."""
-    t = torch.arange(len(test)) * schedule.T // len(test)
-    noise = torch.randn(test.shape, generator=runtime.generator(0))
-    device = next(model.parameters()).device
-    parts = (part.to(device).split(125) for part in (test, t, noise))
-    return torch.cat([diffusion_loss(model, schedule, *some) for some in zip(*parts, strict=True)]).cpu()
-
-
 def noise_level(x: Float[Tensor, "n 1 height width"]) -> float:
     """Standard deviation of the noise in pictures, estimated from the pictures alone.
 
@@ -85,7 +74,7 @@ def run(name: str, train_set: ImageSet, test: Tensor, folder: Path | None = None
         len(train_set),
         config,
         folder=folder,
-        evaluate=lambda model: exam(model, test).mean().item(),
+        evaluate=lambda model: exam(model, test, SCHEDULE).mean().item(),
     )
 
 
@@ -119,9 +108,7 @@ def draw(model: nn.Module, n: int, steps: int = 50, seed: int = 0, batch: int = 
         for k, first in enumerate(range(0, n, batch)):
             shape = (min(batch, n - first), 1, 28, 28)
             start = torch.randn(shape, generator=runtime.generator(seed * 1_000_003 + k)).to(device)
-            for state in ddim(model, SCHEDULE, shape, steps, x=start, clip=(-1, 1)):
-                x = state.x
-            parts.append(x.float().cpu())
+            parts.append(sample(model, SCHEDULE, shape, steps, sampler=ddim, x=start, clip=(-1, 1)).float().cpu())
     return torch.cat(parts)
 
 
@@ -174,7 +161,7 @@ def train(folder: Path | str | None = None, config: FitConfig = CONFIG, measured
         samples = draw(model, measured)
         distance = feature_distance(features(critic, samples), real[:measured])
         sheet, grid, noise = way(model)
-        losses = exam(model, test)
+        losses = exam(model, test, SCHEDULE)
         tensors |= {f"{name}.{key}": value for key, value in model.named_parameters()}
         tensors |= {f"sheet.{name}": sheet, f"grid.{name}": grid, f"noise.{name}": torch.tensor(noise)}
         tensors |= {f"losses.{name}": found.losses, f"scores.{name}": torch.tensor(list(found.scores.values()))}
@@ -190,24 +177,21 @@ def train(folder: Path | str | None = None, config: FitConfig = CONFIG, measured
     path = checkpoints.save(
         NAME,
         tensors,
-        {
-            "recipe": NAME,
-            "config": {
+        _card.made(
+            NAME,
+            config={
                 "networks": list(NETWORKS),
                 "T": T,
                 "unet": vars(UNET),
                 "training": vars(config),
                 "judge": vars(JUDGE),
                 "sampler": "DDIM, 50 steps, for the distance; DDPM, all steps, for the sheets; clipped to [-1, 1]",
-                "precision": str(runtime.precision()),
             },
-            "seed": config.seed,
-            "data": f"MNIST, 28x28, 60,000 training pictures; exam on the first {EXAM_PICTURES} test pictures, the "
+            seed=config.seed,
+            data=f"MNIST, 28x28, 60,000 training pictures; exam on the first {EXAM_PICTURES} test pictures, the "
             "Fréchet distance against later ones",
-            "commit": _card.commit(),
-            "hardware": _card.hardware(),
-            "minutes": round(seconds / 60, 1),
-            "metrics": metrics,
-        },
+            seconds=seconds,
+            metrics=metrics,
+        ),
     )
     print(f"written: {path}")

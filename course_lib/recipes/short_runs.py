@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from course_lib import checkpoints, runtime
 from course_lib.data.grey_sets import ImageSet, train_and_test
-from course_lib.diffusion import Schedule, ddpm, diffusion_loss
+from course_lib.diffusion import Schedule, ddpm, diffusion_loss, sample
 from course_lib.models.ddpm_unet import DDPMUNet, DDPMUNetConfig
 from course_lib.pixels import to_uint8
 from course_lib.recipes import _card
+from course_lib.recipes._exam import exam
 from course_lib.recipes.block_ablations import ToldNothing
-from course_lib.recipes.mnist_denoisers import exam
 from course_lib.training import Draws, FitConfig, Fitted, fit
 
 NAME = "short_runs"
@@ -48,13 +48,10 @@ def network(variant: str = "random", seed: int = 0) -> nn.Module:
 
 
 class Objective:
-    """The simple loss, for pictures noised to steps that are random, or ascend once, or again and again.
-
-    It counts its own calls, so it serves one run without stops.
-    """
+    """The simple loss, for pictures noised to steps that are random, or ascend once, or again and again."""
 
     def __init__(self, variant: str, steps: int = CONFIG.steps) -> None:
-        self.variant, self.steps, self.done = variant, steps, 0
+        self.variant, self.steps = variant, steps
 
     def t(self, draws: Draws) -> Tensor:
         """The step of each picture of this batch."""
@@ -62,12 +59,11 @@ class Objective:
         length = {"ascending": self.steps, "sweeps": SWEEP}.get(self.variant)
         if length is None:
             return random
-        first = self.done % length * SCHEDULE.T // length  # the whole batch lies in one narrow stretch of time
+        first = draws.step % length * SCHEDULE.T // length  # the whole batch lies in one narrow stretch of time
         return first + random * (SCHEDULE.T // length) // SCHEDULE.T
 
     def __call__(self, model: nn.Module, x_start: Tensor, draws: Draws) -> Tensor:
         t, noise = self.t(draws), draws.normal(*x_start.shape[1:])
-        self.done += 1
         return diffusion_loss(getattr(model, "module", model), SCHEDULE, x_start, t, noise).mean()
 
 
@@ -98,9 +94,8 @@ def draw(model: nn.Module, n: int = SAMPLES, seed: int = 0) -> Float[Tensor, "n 
     device = next(model.parameters()).device
     start = torch.randn(n, 1, 14, 14, generator=runtime.generator(seed)).to(device)
     generator = torch.Generator(device).manual_seed(seed + 1)
-    for state in ddpm(model, SCHEDULE, start.shape, SAMPLER_STEPS, x=start, clip=(-1, 1), generator=generator):
-        x = state.x
-    return x.cpu()
+    how = {"sampler": ddpm, "x": start, "clip": (-1, 1), "generator": generator, "progress": False}
+    return sample(model, SCHEDULE, start.shape, SAMPLER_STEPS, **how).cpu()
 
 
 def train(folder: str | None = None) -> None:
@@ -136,24 +131,21 @@ def train(folder: str | None = None) -> None:
     path = checkpoints.save(
         NAME,
         tensors,
-        {
-            "recipe": NAME,
-            "config": {
+        _card.made(
+            NAME,
+            config={
                 "variants": list(VARIANTS),
                 "seeds": list(SEEDS),
                 "network": vars(NETWORK),
                 "training": vars(CONFIG),
                 "T": SCHEDULE.T,
                 "data": [data[0].mean().item(), data[0].std().item()],
-                "precision": str(runtime.precision()),
             },
-            "seed": SEEDS[0],
-            "data": f"{train_set.name}, 14x14; exam on the first {EXAM_PICTURES} test pictures with noise drawn once",
-            "commit": _card.commit(),
-            "hardware": _card.hardware(),
-            "minutes": round(seconds / 60, 1),
-            "metrics": metrics,
-        },
+            seed=SEEDS[0],
+            data=f"{train_set.name}, 14x14; exam on the first {EXAM_PICTURES} test pictures with noise drawn once",
+            seconds=seconds,
+            metrics=metrics,
+        ),
         dtype=None,
     )
     print(f"written: {path}")

@@ -24,7 +24,7 @@ class Draws:
     """
 
     def __init__(self, seed: int, step: int, batch: int, rows: slice, device: torch.device | str = "cpu") -> None:
-        self.batch, self.rows, self.device = batch, rows, torch.device(device)
+        self.step, self.batch, self.rows, self.device = step, batch, rows, torch.device(device)
         self.generator = torch.Generator(self.device).manual_seed(key(seed, step, 1))
 
     def normal(self, *shape: int) -> Float[Tensor, "rows ..."]:
