@@ -7,6 +7,7 @@ only: so their sum can be handed to one optimiser, and `training.fit` trains a G
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple, get_args
@@ -45,16 +46,29 @@ def generator_loss(fake: Float[Tensor, " n"], kind: Kind = "non_saturating") -> 
     return F.softplus(-fake).mean() if kind == "non_saturating" else -F.softplus(fake).mean()
 
 
-def r1_penalty(scores: Float[Tensor, " n"], real: Float[Tensor, "n ..."]) -> Float[Tensor, ""]:
+def r1_penalty(discriminator: Callable[[Tensor], Tensor], real: Float[Tensor, "n ..."]) -> Float[Tensor, ""]:
     """E ‖∇D(x)‖², the mean squared slope of the scores at real examples; times γ/2 it joins the discriminator's loss.
 
-    `real` must have had requires_grad before the scores were computed; ValueError where it had not.
+    `discriminator` gives each example a score of its own. The penalty can be differentiated, and `real` stays as it is.
     Mescheder et al. 2018, arXiv:1801.04406, eq. 9.
     """
-    if not real.requires_grad or not scores.requires_grad:
-        raise ValueError("real takes no gradients; call real.requires_grad_() before the discriminator sees it")
-    (slope,) = torch.autograd.grad(scores.sum(), real, create_graph=True)
+    x = real.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(discriminator(x).sum(), x, create_graph=True)
     return slope.flatten(1).square().sum(dim=1).mean()
+
+
+def player_losses(
+    generator: nn.Module, discriminator: nn.Module, real: Float[Tensor, "n ..."], z: Float[Tensor, "n latent"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Both players' losses (discriminator's, generator's) for one batch; each has gradients for its own network only.
+
+    So one `backward()` on the sum gives each network the gradients of its own loss.
+    """
+    fake = generator(z)
+    loss_d = discriminator_loss(discriminator(real), discriminator(fake.detach()))
+    frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
+    loss_g = generator_loss(functional_call(discriminator, frozen, (fake,)))
+    return loss_d, loss_g
 
 
 class Losses(NamedTuple):
@@ -87,10 +101,10 @@ class GAN(nn.Module):
         penalise: bool = False,
     ) -> Losses:
         """Both losses of one batch; `label` is told to both networks; `penalise` computes the R1 penalty too."""
-        fake = self.generator(z, label)
-        real = real.detach().requires_grad_(penalise)
-        real_scores = self.discriminator(real, label)
-        penalty = r1_penalty(real_scores, real) if penalise else real_scores.new_zeros(())
+        fake, real_scores = self.generator(z, label), self.discriminator(real, label)
+        penalty = real_scores.new_zeros(())
+        if penalise:
+            penalty = r1_penalty(lambda x: self.discriminator(x, label), real)
         fake_scores = self.discriminator(fake.detach(), label)  # detach: no gradient goes on into the generator
         frozen = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
         judged = functional_call(self.discriminator, frozen, (fake, label))  # the same scores, but D's weights fixed
