@@ -110,12 +110,16 @@ def train(
     network: GANConfig = NETWORK,
     config: FitConfig = CONFIG,
     objective: GANObjective = OBJECTIVE,
+    samples: int = SAMPLES,
 ) -> None:
-    """Train it (resumable, state in `folder`), measure it, and store the checkpoint `gan_fashion` with its card."""
+    """Train it (resumable, state in `folder`), measure it, and store the checkpoint `gan_fashion` with its card.
+
+    `samples` pictures are measured, on the way and at the end.
+    """
     train_set, test_set = (fashion_mnist(split).to(runtime.device()) for split in ("train", "test"))
     folder = Path(folder or runtime.state_root() / "runs" / NAME)
     gan = Traced(make_gan(network, config.seed), config.steps).to(runtime.device(), memory_format=torch.channels_last)
-    watch = Watch(gan, test_set, folder)
+    watch = Watch(gan, test_set, folder, samples)
 
     def batches(index: Tensor) -> tuple[Tensor, Tensor]:
         images = train_set.images(index).contiguous(memory_format=torch.channels_last)
@@ -136,6 +140,6 @@ def train(
         return checkpoints.save(NAME, tensors, card)
 
     store({})
-    result = report(draw(load(), SAMPLES), train_set, test_set)  # what is measured is what is shipped
+    result = report(draw(load(), samples), train_set, test_set)  # what is measured is what is shipped
     print(f"GAN: {result}")
     print(f"written: {store(metrics('GAN', result))}")

@@ -26,7 +26,7 @@ NAME = "ring"
 SEEDS = (0, 1, 2, 3, 4)
 POINTS, SAMPLES, KEPT = 20_000, 2_000, 500  # to learn from; drawn and counted; of these, shipped
 SCHEDULE = Schedule.cosine(100)
-CONFIG = FitConfig(steps=3_000, batch_size=128, learning_rate=3e-3, warmup=0, clip_norm=None, ema=0.99)
+CONFIG = FitConfig(steps=1_500, batch_size=128, learning_rate=3e-3, warmup=0, clip_norm=None, ema=0.99)
 
 
 def _gan() -> nn.Module:
