@@ -131,13 +131,20 @@ class GANConfig:
     def __post_init__(self) -> None:
         for name, halvings in (("generator", len(self.generator) - 1), ("discriminator", len(self.discriminator))):
             widths = getattr(self, name)
-            if halvings < 1 or min(widths) < 1 or self.size % 2**halvings or self.size < 2 ** (halvings + 1):
+            if halvings < 1 or min(widths) < 1:
+                raise ValueError(f"{name}={widths} must hold widths of at least 1, for at least one change of size")
+            if self.size % 2**halvings or self.size < 2 ** (halvings + 1):
                 raise ValueError(
-                    f"{name}={widths} halves pictures {halvings} times, which size={self.size} does not allow; "
-                    "give at least one halving, no width below 1, and a size that is a larger multiple of 2**halvings"
+                    f"size={self.size} cannot be halved {halvings} times, as {name}={widths} asks; use a multiple of "
+                    f"{2**halvings} that is larger than it"
                 )
         if min(self.channels, self.latent, self.hidden) < 1 or self.classes < 0:
             raise ValueError("channels, latent and hidden must be at least 1, classes at least 0")
+
+
+def _exact(x: Tensor) -> Tensor:
+    """At least float32: what autocast made shorter is no picture and no score yet."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class _Styled(nn.Module):
@@ -187,7 +194,7 @@ class Generator(nn.Module):
         h = self.up[0](F.leaky_relu(h, 0.2))
         for block, up in zip(self.blocks, self.up[1:], strict=True):
             h = up(F.leaky_relu(block(h, style), 0.2))
-        return torch.tanh(self.leave(F.leaky_relu(h, 0.2)).float())
+        return torch.tanh(_exact(self.leave(F.leaky_relu(h, 0.2))))
 
 
 class Discriminator(nn.Module):
@@ -226,8 +233,8 @@ class Discriminator(nn.Module):
         for halve, block in zip(self.halve[1:], self.blocks, strict=True):
             h = halve(F.leaky_relu(h, 0.2))
             h = h + block(h)
-        h = F.leaky_relu(self.last(F.leaky_relu(h, 0.2).flatten(1)), 0.2).float()
-        score = self.score(h).float()[:, 0]
+        h = _exact(F.leaky_relu(self.last(F.leaky_relu(h, 0.2).flatten(1)), 0.2))
+        score = _exact(self.score(h))[:, 0]
         if self.embedding is not None:
             score = score + (self.embedding(label) * h).sum(dim=1) / c.hidden**0.5
         return score

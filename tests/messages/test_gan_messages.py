@@ -17,9 +17,10 @@ HALF = torch.tensor([0.5, 0.5])
 @pytest.mark.parametrize(
     ("says", "do"),
     [
-        (r"generator=\(8, 8, 8, 8\) halves pictures 3 times, which size=12", lambda: GANConfig(12, generator=(8,) * 4)),
-        (r"generator=\(8,\) .* at least one halving", lambda: GANConfig(generator=(8,))),
-        (r"discriminator=\(0,\) .* no width below 1", lambda: GANConfig(discriminator=(0,))),
+        (r"size=12 cannot be halved 3 times, as generator=\(8, 8, 8, 8\) asks; use a multiple of 8",
+         lambda: GANConfig(12, generator=(8,) * 4)),
+        (r"generator=\(8,\) .* at least one change of size", lambda: GANConfig(generator=(8,))),
+        (r"discriminator=\(0,\) must hold widths of at least 1", lambda: GANConfig(discriminator=(0,))),
         ("latent and hidden must be at least 1", lambda: GANConfig(latent=0)),
         ("classes at least 0", lambda: GANConfig(classes=-1)),
         (r"channels=6 cannot be divided into groups=4", lambda: Generator(GANConfig(generator=(8, 6, 8), groups=4))),
@@ -49,6 +50,7 @@ HALF = torch.tensor([0.5, 0.5])
         ("p_data must not be negative", lambda: optimal_discriminator(-HALF, HALF)),
         ("these shapes do not fit together: p_data", lambda: optimal_discriminator(HALF, torch.ones(3))),
         ("method='gans' is not known; use one of: plain_gan, gan, ddpm", lambda: ring_recipe.run("gans")),
+        ("method='vea' is not known", lambda: ring_recipe.draw("vea", PointGenerator())),
         ("n=0 must be at least 1", lambda: gan_fashion.draw(Generator(SMALL), 0)),
     ],
 )  # fmt: skip

@@ -175,6 +175,12 @@ def test_noise_and_class_reach_every_block():
     assert (gan.discriminator(first, torch.tensor([0])) - gan.discriminator(first, torch.tensor([1]))).abs() > 1e-4
 
 
+def test_double_precision_stays_double():
+    gan = make_gan(SMALL).double()
+    made = gan.generator(torch.randn(2, 4, dtype=torch.float64), torch.tensor([0, 1]))
+    assert made.dtype == gan.discriminator(made, torch.tensor([0, 1])).dtype == torch.float64
+
+
 def test_seeds_copies_and_state():
     one, same, other = make_gan(SMALL, 1), make_gan(SMALL, 1), make_gan(SMALL, 2)
     z, label = torch.randn(2, 4), torch.tensor([0, 1])
