@@ -2,7 +2,9 @@
 
 One `fit` trains both players at once; what it takes from the years since 2014 is the non-saturating loss, R1 in every
 fourth step, Adam without momentum for the mean (betas 0 and 0.99), and the average of the generator's weights. The
-distance to real pictures is measured on the way with the yardstick of `fashion_classifier`.
+distance to real pictures is measured on the way with the yardstick of `fashion_classifier`; what is shipped are the
+weights of the smallest distance, measured once more with other noise. About 40 minutes on one free CPU core with
+bfloat16.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from course_lib.recipes.ddpm_fashion import metrics
 from course_lib.training import FitConfig, GANObjective, fit, state
 
 NAME = "gan_fashion"
-SAMPLES = 2_000  # that are measured
+SAMPLES = 2_000  # that are measured, with the noise of seed 0 on the way and of seed 1 at the end
 NETWORK = GANConfig(classes=10)
 CONFIG = FitConfig(
     steps=8_000, batch_size=64, learning_rate=8e-4, warmup=100, betas=(0.0, 0.99), clip_norm=None, ema=0.999,
@@ -126,20 +128,20 @@ def train(
         return images, train_set.labels[index.to(train_set.device)]
 
     run = fit(gan, objective, batches, len(train_set), config, folder=folder, evaluate=watch)
-    best = run.best.generator
+    weights, kept = state.read(folder / "best.safetensors")
     accuracy = gan.accuracy.cpu()[: config.steps // BIN * BIN].reshape(-1, BIN).mean(dim=1)
-    tensors = {f"generator.{name}": tensor for name, tensor in best.state_dict().items()}
+    tensors = {name: tensor for name, tensor in weights.items() if name.startswith("generator.")}
     tensors |= {"accuracy": accuracy, "ratio.steps": torch.tensor(list(run.scores))}
     tensors |= {"ratio": torch.tensor(list(run.scores.values()))} | watch.stages()
 
     def store(found: dict) -> Path:
         card = _card.of_run(
             NAME, config, run, "Fashion-MNIST, padded to 32x32, its 60,000 training images and their classes", found,
-            network=dataclasses.asdict(network), objective=dataclasses.asdict(objective),
+            network=dataclasses.asdict(network), objective=dataclasses.asdict(objective), shipped_step=kept["step"],
         )  # fmt: skip
         return checkpoints.save(NAME, tensors, card)
 
     store({})
-    result = report(draw(load(), samples), train_set, test_set)  # what is measured is what is shipped
+    result = report(draw(load(), samples, seed=1), train_set, test_set)  # of what is shipped, with noise unseen so far
     print(f"GAN: {result}")
     print(f"written: {store(metrics('GAN', result))}")

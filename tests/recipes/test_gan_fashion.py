@@ -13,7 +13,7 @@ from course_lib.evaluation import distance_to_real, fashion_classifier, look
 from course_lib.models.gan import GANConfig, make_gan
 from course_lib.recipes import gan_fashion
 from course_lib.recipes.gan_fashion import Traced, draw, load, noise
-from course_lib.training import Draws, FitConfig, GANObjective, fit
+from course_lib.training import Draws, FitConfig, GANObjective, fit, state
 
 
 @pytest.fixture(autouse=True)
@@ -55,9 +55,9 @@ def test_card_says_what_the_pictures_score(shipped):
         pytest.skip(str(error))
     metric = card["metrics"][f"Fréchet distance, GAN, n={gan_fashion.SAMPLES}"]
     real = look(test.images(slice(0, 4000))).features
-    found = distance_to_real(look(draw(load(), gan_fashion.SAMPLES)).features, real, splits=6)
+    found = distance_to_real(look(draw(load(), gan_fashion.SAMPLES, seed=1)).features, real, splits=6)
     assert found == pytest.approx(metric["value"], rel=0.05, abs=0.05)
-    assert found < 30 * metric["floor"], "far better than after the first steps"
+    assert metric["value"] <= 10 * metric["floor"]
 
 
 def test_classes_come_in_turn_and_noise_by_seed():
@@ -82,7 +82,8 @@ def test_it_is_small_and_its_curves_are_sound(shipped):
     accuracy, ratio = tensors["accuracy"].float(), tensors["ratio"].float()
     assert 0.4 < accuracy.min() < accuracy.max() <= 1
     assert accuracy[:20].max() > accuracy[-20:].mean(), "it is easier to tell apart at first"
-    assert ratio[-1] < ratio[0] / 2
+    assert ratio.min() < ratio[0] / 10
+    assert tensors["ratio.steps"][ratio.argmin()] == card["config"]["shipped_step"]
     assert len(tensors["stage.steps"]) == len(tensors["stage.images"])
     assert card["config"]["network"]["classes"] == 10
 
@@ -134,6 +135,12 @@ def test_training_ships_what_it_measured(tmp_path, monkeypatch):
     assert tensors["ratio.steps"].tolist() == tensors["stage.steps"].tolist() == [20, 40]
     assert card["metrics"]["Fréchet distance, GAN, n=150"]["value"] > 0
     assert card["config"]["objective"]["gamma"] == 1.0
+    best = tensors["ratio.steps"][tensors["ratio"].argmin()]
+    assert card["config"]["shipped_step"] == best
+    kept, _ = state.read(tmp_path / "run" / "best.safetensors")
+    for name, tensor in kept.items():
+        if name.startswith("generator."):
+            assert torch.equal(tensors[name], tensor.half()), name
 
 
 def replace_first(images, n):
