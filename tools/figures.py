@@ -7,7 +7,7 @@ import torch
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 
 from course_lib import checkpoints, runtime, show
-from course_lib.data import photograph, shapes
+from course_lib.data import photograph, ring, shapes
 from course_lib.diffusion import MixtureDenoiser, Schedule, ddim, ddpm, posterior, q_sample
 from course_lib.foundations import (
     Corner,
@@ -22,6 +22,7 @@ from course_lib.foundations import (
 )
 from course_lib.models.unet2015 import UNet2015
 from course_lib.pixels import from_uint8
+from course_lib.recipes import gan_fashion
 from course_lib.training.fit import FitConfig, fit
 
 FIGURES = Path(__file__).resolve().parent.parent / "assets" / "figures"
@@ -297,6 +298,23 @@ def hero_10() -> None:
     (FIGURES / "10_hero.png").write_bytes(figure.png())
 
 
+def hero_11() -> None:
+    """The ring of eight as three methods learn it, and twelve garments that the GAN draws in one call each."""
+    stored, _ = checkpoints.load("ring")
+    titles = {"plain_gan": "a plain GAN", "gan": "the same, cured", "ddpm": "a diffusion model"}
+    figure, axes = show.subplots(2, 3, size=(9, 4.2), height_ratios=(3, 1), alt="a ring, learned three times")
+    garments = gan_fashion.draw(gan_fashion.load("cpu"), 24, seed=2)[[0, 15, 8, 5, 2, 7, 1, 18, 3, 19, 4, 9], 0]
+    for k, (method, title) in enumerate(titles.items()):
+        ax, below = axes[:, k]
+        ax.scatter(*ring.means().T, s=260, facecolors="none", edgecolors="0.4", linewidths=1)
+        ax.scatter(*stored[f"samples.{method}"][0].float().T, s=3, color=show.COLORS[(1, 0, 2)[k]], alpha=0.6)
+        ax.set(xlim=(-1.8, 1.8), ylim=(-1.4, 1.4), aspect="equal", title=title)
+        below.imshow(torch.cat(list(garments[4 * k : 4 * k + 4]), dim=1), cmap="gray", interpolation="nearest")
+        for each in (ax, below):
+            each.set_axis_off()
+    (FIGURES / "11_hero.png").write_bytes(figure.png())
+
+
 def hero_08() -> None:
     """The U, from noisy shapes to the noise in them; a clock tells every block the time."""
     scene = shapes.make(40, seed=5, kind="two").images[3:4]
@@ -392,7 +410,8 @@ def map_00() -> None:
 
 if __name__ == "__main__":
     for draw in (
-        hero_01, states_01, hero_02, hero_03, hero_04, hero_05, hero_06, hero_07, hero_08, hero_09, hero_10, map_00,
+        hero_01, states_01, hero_02, hero_03, hero_04, hero_05, hero_06, hero_07, hero_08, hero_09, hero_10, hero_11,
+        map_00,
     ):  # fmt: skip
         draw()
         print("drawn:", draw.__name__)

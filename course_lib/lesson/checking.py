@@ -161,7 +161,7 @@ def _first_difference(task: Exercise, expected: list[Outcome], found: list[Outco
             gap = torch.where(r.double() == g.double(), 0.0, gap).flatten()  # ∞ - ∞ is no difference
             if len(gap) and gap.max() > task.atol:
                 k = int(gap.argmax())
-                value, wanted = float(g.flatten()[k]), float(r.flatten()[k])
+                value, wanted = (float(v.detach().flatten()[k]) for v in (g, r))
                 shape = "has the right shape but other values: for example" if r.ndim else "gives"
                 if len(right) > 1:
                     shape = f"is wrong in its {_NTH[n]} value: it has" if r.ndim else f"gives as its {_NTH[n]} value"
