@@ -107,7 +107,7 @@ class ConvDecoder(nn.Sequential):
 class ConvVAE(VAE):
     """The convolutional VAE. Raises ValueError for a size that cannot be halved as often as there are widths."""
 
-    def __init__(self, config: ConvVAEConfig = ConvVAEConfig()) -> None:  # noqa: B008 - frozen
+    def __init__(self, config: ConvVAEConfig = ConvVAEConfig()) -> None:
         super().__init__(
             ConvEncoder(config),
             ConvDecoder(config),

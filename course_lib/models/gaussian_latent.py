@@ -1,4 +1,4 @@
-"""A Gaussian with independent coordinates, given by a network: what an encoder says about the latent of each picture."""
+"""A Gaussian with independent coordinates, given by a network: what an encoder says about each picture's latent."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ class DiagonalGaussian:
 
     def __init__(self, mean: Float[Tensor, "batch *latent"], log_var: Float[Tensor, "batch ..."]) -> None:
         if mean.shape != log_var.shape:
-            raise ValueError(
-                f"log_var has shape {tuple(log_var.shape)}, but mean {tuple(mean.shape)}; give one of each per coordinate"
-            )
+            raise ValueError(f"log_var has shape {tuple(log_var.shape)}, but mean {tuple(mean.shape)}; give one each")
         self.mean: Tensor = mean
         self.log_var: Tensor = log_var.clamp(*LOG_VAR_RANGE)
 

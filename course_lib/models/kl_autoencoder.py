@@ -25,7 +25,7 @@ class KLAutoencoderConfig:
     size: int = 32  # height and width of the pictures it is made for; others that can be halved as often work too
     channels: int = 3  # of the picture
     width: int = 32  # channels of the first level
-    mults: tuple[int, ...] = (1, 2, 4)  # width of each level, in units of `width`; between levels the size is halved
+    mults: tuple[int, ...] = (1, 2, 2)  # width of each level, in units of `width`; between levels the size is halved
     blocks: int = 1  # residual blocks per level on the way down; one more on the way up
     latent: int = 4  # channels of the latent
     groups: int = 8  # of GroupNorm
@@ -130,7 +130,7 @@ class KLAutoencoder(VAE):
         mean, log_var = self.quant_conv(self.encoder(x)).float().chunk(2, dim=1)
         return DiagonalGaussian(mean, log_var)
 
-    def raw(self, z: Float[Tensor, "batch latent height width"]) -> Float[Tensor, "batch channel height width"]:
+    def raw(self, z: Float[Tensor, "batch latent height width"]) -> Float[Tensor, "batch channel tall wide"]:
         """What the decoder gives: here the mean of p(x|z) itself."""
         if z.ndim != 4 or z.shape[1] != self.config.latent:
             raise ValueError(f"z has shape {tuple(z.shape)}; it needs (batch, {self.config.latent}, height, width)")

@@ -58,7 +58,8 @@ def fit_mixture(
     n, d = z.shape
     if components < 1 or n < components * (d + 1):
         raise ValueError(
-            f"components={components} needs at least 1, and {d + 1} points for each in {d} dimensions; there are {n} points"
+            f"components={components} must be at least 1, and needs {d + 1} points for each in {d} dimensions; there "
+            f"are {n}"
         )
     if not torch.isfinite(z).all():
         raise ValueError("z holds values that are not finite; look at the encoder they came from")

@@ -1,5 +1,7 @@
 """The mixture fitted to latents: EM climbs, finds what it was made from, and draws from what it says."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from scipy.stats import multivariate_normal
@@ -35,7 +37,7 @@ def test_finds_what_it_was_made_from():
 def test_each_round_climbs():
     z = TRUE.sample(3_000, torch.Generator().manual_seed(2))
     at = [fit_mixture(z, 5, rounds=k, ridge=1e-9).log_density(z).mean().item() for k in range(6)]
-    assert all(after >= before - 1e-9 for before, after in zip(at, at[1:], strict=False))
+    assert all(after >= before - 1e-9 for before, after in pairwise(at))
     assert at[-1] > at[0]
 
 

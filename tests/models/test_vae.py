@@ -1,4 +1,4 @@
-"""The VAE: terms that are summed and not averaged, likelihoods that are normalised, gradients that reach the encoder."""
+"""The VAE: terms that are summed and not averaged, normalised likelihoods, gradients for the encoder."""
 
 import copy
 import math
@@ -103,7 +103,7 @@ def test_gaussian_falls_with_half_the_squared_distance():
 
 
 def test_the_grey_floor():
-    """Row C09: a perfect reconstruction of 28×28 pixels of 0.5 still costs 543.4, and bits of it cost 0 in the limit."""
+    """Row C09: a perfect reconstruction of 28×28 pixels of 0.5 still costs 543.4; one of bits costs nothing."""
     grey = torch.full((1, 1, 28, 28), 0.5)
     cost = F.binary_cross_entropy(grey, grey, reduction="sum").item()
     assert cost == pytest.approx(784 * math.log(2), rel=1e-6)
@@ -147,7 +147,7 @@ def test_terms_are_sums_per_picture(config):
 
 
 def test_the_mean_mean_trap():
-    """Averaged over latents and over pixels, the terms weigh the KL 784 / latent times as much: another β altogether."""
+    """Averaged over latents and over pixels, the KL weighs 784 / latent times as much: another β."""
     model = ConvVAE(ConvVAEConfig(widths=(4, 4), hidden=8, latent=8, likelihood="bernoulli"))
     x, noise = binarise(torch.rand(6, 1, 28, 28) * 2 - 1), torch.randn(6, 8)
 
@@ -201,7 +201,7 @@ def test_importance_weighted_bound_reaches_the_truth():
 
 @pytest.mark.parametrize(("size", "side"), [(28, 7), (32, 8)])
 def test_shapes_by_hand(size, side):
-    """Rows C01 and C02: two halvings, a linear layer from 64 · side², and exactly the picture's size on the way back."""
+    """Rows C01 and C02: two halvings, a linear layer from 64 · side², and exactly the picture's size at the end."""
     config = ConvVAEConfig(size=size)
     model = ConvVAE(config)
     assert [m.in_features for m in model.encoder if isinstance(m, nn.Linear)] == [64 * side**2, 128]
@@ -225,7 +225,8 @@ def test_everyday_use(config):
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
     if config.likelihood == "bernoulli":
-        assert 0 < drawn[0].min() and drawn[0].max() < 1
+        assert drawn[0].min() > 0
+        assert drawn[0].max() < 1
     assert model.sample(2).shape[0] == 2
 
 
