@@ -100,8 +100,13 @@ class ConvDecoder(nn.Sequential):
             layers += [ResidualBlock(width, width, None, groups=config.groups) for _ in range(config.blocks)]
             if config.blocks:
                 layers += [normalisation(width, config.groups), nn.SiLU()]
-            layers += [nn.ConvTranspose2d(width, after, 3, stride=2, padding=1, output_padding=1), nn.SiLU()]
-        super().__init__(*layers, nn.Conv2d(widths[0], config.channels, 3, padding=1))
+            if config.blocks and level == 0:  # the blocks have done the work: straight to the pixels, at a lower price
+                layers += [nn.ConvTranspose2d(width, config.channels, 4, stride=2, padding=1)]
+            else:
+                layers += [nn.ConvTranspose2d(width, after, 3, stride=2, padding=1, output_padding=1), nn.SiLU()]
+        if not config.blocks:
+            layers += [nn.Conv2d(widths[0], config.channels, 3, padding=1)]
+        super().__init__(*layers)
 
 
 class ConvVAE(VAE):
