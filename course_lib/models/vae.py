@@ -159,11 +159,23 @@ class VAE(nn.Module):
         return Elbo(self.log_likelihood(x, posterior.sample(noise)), posterior.kl())
 
     @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n ..."]:
-        """n pictures: z from the prior N(0, I), then the mean of p(x|z)."""
+    def sample(
+        self, n: int, generator: torch.Generator | None = None, *, noisy: bool = False
+    ) -> Float[Tensor, "n ..."]:
+        """n examples: z from the prior N(0, I), then the mean of p(x|z), which is what people show of a VAE.
+
+        `noisy=True` draws x from p(x|z), as the model means it: bits, or the mean with its noise.
+        """
         where = next(self.parameters()).device
-        z = torch.randn(n, *self.latent_shape, generator=generator, device=generator.device if generator else where)
-        return self.decode(z.to(where))
+        source = generator.device if generator is not None else where
+        z = torch.randn(n, *self.latent_shape, generator=generator, device=source)
+        mean = self.decode(z.to(where))
+        if not noisy:
+            return mean
+        if self.likelihood == "bernoulli":
+            return (torch.rand(mean.shape, generator=generator, device=source).to(where) < mean).to(mean.dtype)
+        noise = torch.randn(mean.shape, generator=generator, device=source).to(where)
+        return mean + self.variance.sqrt() * noise
 
 
 def log_likelihood_bound(

@@ -230,6 +230,20 @@ def test_everyday_use(config):
     assert model.sample(2).shape[0] == 2
 
 
+def test_noisy_samples_are_draws_from_the_likelihood():
+    """A decoder that ignores z: what is drawn must have its mean, and the variance that goes with it."""
+    for likelihood, variance in (("gaussian", 0.49), ("bernoulli", 0.75 * 0.25)):
+        model = VAE(nn.Linear(1, 2), nn.Linear(1, 1), 1, likelihood, variance=0.49)
+        model.decoder.weight.data.zero_()
+        model.decoder.bias.data.fill_(math.log(3))  # as a logit: a probability of 3/4
+        x = model.sample(40_000, torch.Generator().manual_seed(0), noisy=True)
+        mean = model.sample(1)[0, 0].item()
+        assert abs(x.mean().item() - mean) < 4 * (variance / 40_000) ** 0.5
+        assert x.var().item() == pytest.approx(variance, rel=0.03)
+        if likelihood == "bernoulli":
+            assert sorted(x.unique().tolist()) == [0, 1]
+
+
 def test_variance_learns_only_if_told():
     learns, fixed = (
         ConvVAE(TINY),
