@@ -69,6 +69,39 @@ def gaussian_log_likelihood(
     return -0.5 * (squared.sum(dim=1) / variance + squared.shape[1] * torch.log(2 * math.pi * variance))
 
 
+def vae_loss(
+    logits: Float[Tensor, "batch *shape"],
+    bits: Float[Tensor, "batch *shape"],
+    mean: Float[Tensor, "batch latent"],
+    log_var: Float[Tensor, "batch latent"],
+    beta: float | int = 1.0,
+) -> Float[Tensor, ""]:
+    """Minus the ELBO of bits, with β on its KL term, in nats: sums over pixels and latents, the mean over the batch.
+
+    `logits` are the decoder's, mean and log_var the encoder's. Kingma & Welling 2013, eq. 10; Higgins et al. 2017.
+    """
+    log_p, log_not_p = F.logsigmoid(logits), F.logsigmoid(-logits)
+    reconstruction = (bits * log_p + (1 - bits) * log_not_p).flatten(1).sum(dim=1)
+    kl = 0.5 * (log_var.exp() + mean**2 - 1 - log_var).sum(dim=1)
+    return (beta * kl - reconstruction).mean()
+
+
+def log_mean_exp(values: Float[Tensor, "draws batch"]) -> Float[Tensor, " batch"]:
+    """ln of the mean of exp(values) over the first axis, without an exp that could leave the range of numbers."""
+    largest = values.amax(dim=0)
+    return largest + (values - largest).exp().mean(dim=0).log()
+
+
+def latent_walk(
+    start: Float[Tensor, " latent"], end: Float[Tensor, " latent"], steps: int
+) -> Float[Tensor, "steps latent"]:
+    """`steps` points on the straight line from `start` to `end`, evenly spaced, both ends included."""
+    if steps < 2:
+        raise ValueError(f"steps={steps} must be at least 2: a walk has two ends")
+    share = torch.linspace(0, 1, steps, dtype=start.dtype, device=start.device)[:, None]
+    return (1 - share) * start + share * end
+
+
 def binarise(
     images: Float[Tensor, "*shape"], uniform: Float[Tensor, "*shape"] | None = None
 ) -> Float[Tensor, "*shape"]:
@@ -196,4 +229,4 @@ def log_likelihood_bound(
                 dim=1
             )  # ln p(z) - ln q(z|x)
             found.append(model.log_likelihood(x, z) + log_ratio)
-    return torch.logsumexp(torch.stack(found), dim=0) - math.log(draws)
+    return log_mean_exp(torch.stack(found))

@@ -18,7 +18,10 @@ from course_lib.models.vae import (
     bernoulli_log_likelihood,
     binarise,
     gaussian_log_likelihood,
+    latent_walk,
     log_likelihood_bound,
+    log_mean_exp,
+    vae_loss,
 )
 
 TINY = ConvVAEConfig(size=12, widths=(4, 8), hidden=16, latent=3, groups=2)
@@ -284,3 +287,34 @@ def test_elbo_is_a_pair():
     assert found.value.tolist() == [-4, -7]
     assert found.loss().item() == 5.5
     assert found.loss(0).item() == 4
+
+
+# --- small parts that lesson 12 writes by hand -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beta", [0, 1, 4.5])
+def test_vae_loss_is_the_networks(beta):
+    model = ConvVAE(KINDS["bits"])
+    x, noise = pictures(KINDS["bits"]), torch.randn(5, 3)
+    q = model.encode(x)
+    ours = vae_loss(model.raw(q.sample(noise)), x, q.mean, q.log_var, beta)
+    torch.testing.assert_close(ours, model(x, noise).loss(beta))
+    extreme = vae_loss(torch.full((1, 4), 500.0), torch.zeros(1, 4), torch.zeros(1, 1), torch.zeros(1, 1))
+    assert extreme.item() == pytest.approx(2000)  # finite, where ln(1 - sigmoid) would be ln 0
+
+
+def test_log_mean_exp():
+    values = torch.randn(50, 3)
+    torch.testing.assert_close(log_mean_exp(values), values.exp().mean(0).log())
+    torch.testing.assert_close(log_mean_exp(values - 2_000), values.exp().mean(0).log() - 2_000, rtol=0, atol=1e-3)
+    assert torch.equal(log_mean_exp(values[:1]), values[0])
+
+
+def test_latent_walk():
+    a, b = torch.randn(4), torch.randn(4)
+    path = latent_walk(a, b, 5)
+    assert torch.equal(path[0], a)
+    assert torch.equal(path[-1], b)
+    torch.testing.assert_close(path[2], (a + b) / 2)
+    torch.testing.assert_close(path.diff(dim=0), ((b - a) / 4).expand(4, 4))
+    assert len(latent_walk(a, b, 2)) == 2
