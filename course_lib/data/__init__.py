@@ -1,4 +1,5 @@
-"""Images to learn from: captioned shapes made by code, Fashion-MNIST and MNIST, a photograph, and a byte tokenizer.
+"""Images to learn from: captioned shapes made by code, Fashion-MNIST and MNIST, a photograph, a ring of points, a byte
+tokenizer.
 
     from course_lib.data import shapes, fashion_mnist, ByteTokenizer
 
@@ -6,7 +7,7 @@
 Importing this package does not import torchvision; loading Fashion-MNIST or MNIST does.
 """
 
-from course_lib.data import shapes
+from course_lib.data import ring, shapes
 from course_lib.data.archives import DamagedArchive, DataUnavailable
 from course_lib.data.grey_sets import ImageSet, fashion_mnist, grey_shapes, image_set, mnist, train_and_test
 from course_lib.data.images import from_uint8, pad_to_32, photograph, to_uint8
@@ -24,6 +25,7 @@ __all__ = [
     "mnist",
     "pad_to_32",
     "photograph",
+    "ring",
     "shapes",
     "to_uint8",
     "train_and_test",

@@ -53,6 +53,7 @@ from course_lib.foundations.fitting import (
     mean_log_likelihood,
     reverse_kl,
 )
+from course_lib.foundations.game import game_value, optimal_discriminator
 from course_lib.foundations.gaussian import (
     affine_normal,
     complete_square,
@@ -125,6 +126,7 @@ __all__ = [
     "fit_reverse",
     "flip_bits",
     "forward_kl",
+    "game_value",
     "gauss_seidel",
     "js_divergence",
     "kl_diagonal",
@@ -146,6 +148,7 @@ __all__ = [
     "normal_density",
     "normal_log_density",
     "normal_posterior",
+    "optimal_discriminator",
     "picture_posterior",
     "principal_axes",
     "product_normal",

@@ -4,7 +4,7 @@ from course_lib.training.draws import Draws, Order, key
 from course_lib.training.ema import EMA, ema_decay
 from course_lib.training.fit import FitConfig, Fitted, fit
 from course_lib.training.keeping import improvements
-from course_lib.training.objectives import DiffusionObjective, VAEObjective, training_step
+from course_lib.training.objectives import DiffusionObjective, GANObjective, VAEObjective, training_step
 from course_lib.training.state import RunError
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Draws",
     "FitConfig",
     "Fitted",
+    "GANObjective",
     "Order",
     "RunError",
     "VAEObjective",

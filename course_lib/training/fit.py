@@ -124,7 +124,11 @@ class _Run:
         self.raw = model.to(self.device)
         self.ema = EMA(self.raw, config.ema) if config.ema is not None else None
         optimizer = torch.optim.AdamW(
-            self.raw.parameters(), lr=0.0, betas=config.betas, weight_decay=config.weight_decay, fused=True
+            self.raw.parameters(),
+            lr=0.0,
+            betas=tuple(map(float, config.betas)),
+            weight_decay=config.weight_decay,
+            fused=True,
         )
         self.model, self.optimizer = self.accelerator.prepare(self.raw, optimizer)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=runtime.precision(self.device) == torch.float16)

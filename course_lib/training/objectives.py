@@ -1,4 +1,4 @@
-"""What a diffusion model is trained on."""
+"""What diffusion models, GANs and VAEs are trained on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from course_lib.diffusion import Schedule, diffusion_loss, q_sample
 from course_lib.diffusion.prediction import prediction_kind
+from course_lib.models.gan import Kind
 from course_lib.training.draws import Draws
 
 
@@ -29,6 +30,33 @@ class DiffusionObjective:
         t, noise = draws.integers(self.schedule.T), draws.normal(*x_start.shape[1:])
         kind = prediction_kind(getattr(model, "module", model), self.kind)  # .module: what several GPUs share
         return diffusion_loss(model, self.schedule, x_start, t, noise, kind=kind, weights=self.weights).mean()
+
+
+@dataclass(frozen=True)
+class GANObjective:
+    """Both losses of a `GAN`, and now and then the R1 penalty γ/2 E ‖∇D(x)‖² (Mescheder et al. 2018).
+
+    Each loss has gradients for its own network only, so that one step on the sum is a step of both players at once.
+    The penalty is computed in every `every`-th step only and counts `every` times there (Karras et al. 2020,
+    arXiv:1912.04958, section 4: lazy regularisation), which saves most of its cost. Raises ValueError for a negative
+    `gamma` and `every` below 1.
+    """
+
+    kind: Kind = "non_saturating"
+    gamma: float | int = 0.0
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.gamma < 0 or self.every < 1:
+            raise ValueError(f"gamma={self.gamma} must not be negative, every={self.every} must be at least 1")
+
+    def __call__(self, model: nn.Module, batch: Tensor | tuple[Tensor, Tensor], draws: Draws) -> Float[Tensor, ""]:
+        """The sum of the losses for a batch of real examples, or of (examples, labels)."""
+        real, label = batch if isinstance(batch, tuple | list) else (batch, None)
+        z = draws.normal(getattr(model, "module", model).generator.latent)  # .module: what several GPUs share
+        penalise = self.gamma > 0 and draws.step % self.every == 0
+        losses = model(real, z, label, kind=self.kind, penalise=penalise)
+        return losses.discriminator + losses.generator + self.every * self.gamma / 2 * losses.penalty
 
 
 def training_step(

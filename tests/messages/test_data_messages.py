@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from course_lib import data
-from course_lib.data import ByteTokenizer, grey_shapes, shapes
+from course_lib.data import ByteTokenizer, grey_shapes, ring, shapes
 
 RED = shapes.Thing("small", "red", "circle")
 ONE = torch.zeros(1, 3, 32, 32)
@@ -50,6 +50,15 @@ def grey():
         (lambda: data.fashion_mnist(size=64), ValueError, "size=64.*32, 28"),
         (lambda: data.mnist("training"), ValueError, "split='training'"),
         (lambda: data.image_set("cifar10"), ValueError, "name='cifar10'.*fashion_mnist, mnist, shapes"),
+        (lambda: ring.sample(0, seed=0), ValueError, "n=0 .* at least 1"),
+        (lambda: ring.sample(2.0, seed=0), ValueError, "n=2.0 .*whole"),
+        (lambda: ring.labelled(3), ValueError, "generator=.*seed=.*neither"),
+        (lambda: ring.log_density(torch.zeros(2)), ValueError, r"points.*\(2,\).*\(n, 2\)"),
+        (lambda: ring.count_modes(torch.zeros(3, 3)), ValueError, r"points.*\(3, 3\).*\(n, 2\)"),
+        (lambda: ring.count_modes(torch.zeros(0, 2)), ValueError, "points is empty"),
+        (lambda: ring.count_modes(torch.zeros(3, 2), least=0), ValueError, "least=0 .*1/8"),
+        (lambda: ring.count_modes(torch.zeros(3, 2), least=0.2), ValueError, "least=0.2 .*1/8"),
+        (lambda: ring.count_modes(torch.zeros(3, 2), within=8), ValueError, "within=8 .*below 7.7"),
         (lambda: ByteTokenizer(1), ValueError, "length=1"),
         (lambda: ByteTokenizer().encode("one text"), TypeError, r"texts.*str.*\[text\]"),
         (lambda: ByteTokenizer().encode(["fine", None]), TypeError, r"texts\[1\].*NoneType"),
