@@ -70,7 +70,10 @@ METHODS = {
     # with what helps: R1 penalty, Adam without momentum for the mean, a rate that falls, the average of the weights
     "gan": Method("GAN with R1 and EMA", _gan, GANObjective(gamma=0.3), replace(SECONDS, betas=(0.0, 0.99)), _push),
     # the decoder's mean, without the noise around it, as for pictures
-    "vae": Method("VAE", lambda: PointVAE(variance=0.02), VAEObjective(), replace(CONFIG, learning_rate=5e-3), _decode),
+    "vae": Method(
+        "VAE", lambda: PointVAE(variance=0.02), VAEObjective(),
+        replace(SECONDS, steps=4_000, batch_size=256, learning_rate=5e-3), _decode,
+    ),
     "ddpm": Method(
         "DDPM", PointDenoiser, DiffusionObjective(SCHEDULE),
         replace(SECONDS, steps=4_000, batch_size=256, learning_rate=3e-3), _denoise,
