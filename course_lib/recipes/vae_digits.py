@@ -22,11 +22,11 @@ from course_lib.training import FitConfig, Fitted, VAEObjective, fit
 
 NAME = "vae_digits"
 NETWORKS = {
-    "plane": ConvVAEConfig(28, widths=(32, 32), narrow=16, hidden=64, latent=2, likelihood="bernoulli"),
-    "digits": ConvVAEConfig(28, widths=(32, 32), narrow=16, hidden=0, latent=16, likelihood="bernoulli"),
+    "plane": ConvVAEConfig(28, widths=(16, 32), narrow=8, hidden=64, latent=2, likelihood="bernoulli"),
+    "digits": ConvVAEConfig(28, widths=(16, 32), narrow=16, hidden=0, latent=16, likelihood="bernoulli"),
     "short": ConvVAEConfig(14, widths=(16,), narrow=8, hidden=64, latent=8, likelihood="bernoulli"),
 }
-_LONG = FitConfig(steps=2_000, batch_size=128, learning_rate=2e-3, warmup=50, ema=0.998, clip_norm=None)
+_LONG = FitConfig(steps=2_500, batch_size=64, learning_rate=2e-3, warmup=50, ema=0.998, clip_norm=None)
 CONFIGS = {
     "plane": _LONG,
     "digits": _LONG,

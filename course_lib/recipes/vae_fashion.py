@@ -72,11 +72,11 @@ def load(device: torch.device | str | None = None) -> FashionVAE:
     vae = ConvVAE(ConvVAEConfig(**fields)).to(device or runtime.device())
     parts = {name: t.float() for name, t in tensors.items() if not name.startswith("latents.")}
     vae.load_state_dict(parts)
-    mixture = {
-        field.name: tensors[f"latents.{field.name}"].cpu().double() for field in dataclasses.fields(GaussianMixture)
-    }
-    mixture["weights"] = mixture["weights"] / mixture["weights"].sum()  # rounding to float16
-    return FashionVAE(vae.eval().requires_grad_(False), GaussianMixture(**mixture))
+    weights, means, packed = (tensors[f"latents.{part}"].cpu().double() for part in ("weights", "means", "roots"))
+    d = means.shape[1]
+    roots = torch.zeros(len(weights), d, d, dtype=torch.float64)
+    roots[:, *torch.tril_indices(d, d)] = packed
+    return FashionVAE(vae.eval().requires_grad_(False), GaussianMixture(weights / weights.sum(), means, roots))
 
 
 @torch.no_grad()
@@ -137,7 +137,8 @@ def train(folder: Path | str | None = None, settings: tuple[ConvVAEConfig, FitCo
     run = fitted(config, network, small, folder, progress=True)
     mixture = fit_mixture(latents(run.best, small), COMPONENTS, rounds=ROUNDS, seed=config.seed)
     tensors = dict(run.best.state_dict())
-    tensors |= {f"latents.{field.name}": getattr(mixture, field.name) for field in dataclasses.fields(GaussianMixture)}
+    packed = mixture.roots[:, *torch.tril_indices(*mixture.roots.shape[1:])]  # the upper triangle is zero
+    tensors |= {"latents.weights": mixture.weights, "latents.means": mixture.means, "latents.roots": packed}
     found: dict[str, dict[str, float | None]] = {}
 
     def store() -> Path:

@@ -1,4 +1,4 @@
-"""Lesson 12, exercises 12.4 and 12.5: the mean of many draws, and a walk between two latents."""
+"""Lesson 12, exercises 12.1 and 12.5: the mean of many draws, and a walk between two latents."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _n(low: int, high: int, generator: torch.Generator) -> int:
     return int(torch.randint(low, high, (), generator=generator))
 
 
-# --- 12.4 many draws -------------------------------------------------------------------------------------------------
+# --- 12.1 many draws -------------------------------------------------------------------------------------------------
 
 
 def _draw_logs(generator: torch.Generator) -> tuple[Tensor]:
@@ -45,7 +45,7 @@ def _far_from_zero(answer, generator) -> str | None:
 
 
 LOG_MEAN_EXP = Exercise(
-    id="12.4",
+    id="12.1",
     title="ln of a mean of probabilities",
     reference=log_mean_exp,
     independent=_exact_mean,

@@ -1,6 +1,6 @@
 """Lesson 12, the variational autoencoder: exercises 12.1 to 12.5 with the mistakes that are usually made in them.
 
-The mean of many draws and the walk, 12.4 and 12.5, stand in `latents`.
+The mean of many draws and the walk, 12.1 and 12.5, stand in `latents`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _n(low: int, high: int, generator: torch.Generator) -> int:
     return int(torch.randint(low, high, (), generator=generator))
 
 
-# --- 12.1 the KL of the encoder --------------------------------------------------------------------------------------
+# --- 12.2 the KL of the encoder --------------------------------------------------------------------------------------
 
 
 def _draw_latents(generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -41,7 +41,7 @@ def _none_at_the_prior(answer, generator) -> str | None:
 
 
 KL_TO_STANDARD = Exercise(
-    id="12.1",
+    id="12.2",
     title="KL from the encoder's Gaussian to N(0, I)",
     reference=kl_to_standard,
     independent=_kl_by_distributions,
@@ -85,13 +85,13 @@ KL_TO_STANDARD = Exercise(
         ),
     ),
     hints=(
-        "Equation 12.6, with σ² = exp(log_var) and ln σ² = log_var.",
+        "Equation 12.8, with σ² = exp(log_var) and ln σ² = log_var.",
         "First the term of every latent, shape (batch, latent); then the sum over the last axis.",
         "terms = 0.5 * (log_var.exp() + mean**2 - 1 - log_var); return terms.sum(dim=1)",
     ),
 )
 
-# --- 12.2 the Gaussian decoder ---------------------------------------------------------------------------------------
+# --- 12.3 the Gaussian decoder ---------------------------------------------------------------------------------------
 
 
 def _draw_reconstruction(generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
@@ -111,7 +111,7 @@ def _gaussian(mean, x, variance, *, power=2, norm=1.0, half=0.5, scale=1.0, redu
 
 
 GAUSSIAN = Exercise(
-    id="12.2",
+    id="12.3",
     title="log-likelihood of a picture under a Gaussian decoder",
     reference=gaussian_log_likelihood,
     independent=_density_by_distributions,
@@ -156,13 +156,13 @@ GAUSSIAN = Exercise(
         ),
     ),
     hints=(
-        "ln of a product is a sum of ln: compute equation 12.8 for every pixel, then add up over each picture.",
+        "ln of a product is a sum of ln: compute equation 12.10 for every pixel, then add up over each picture.",
         "(x - mean) ** 2 / variance + math.log(2 * math.pi * variance) for every pixel, and -½ in front of the sum.",
         "flatten(1) puts all pixels of a picture in a row, .sum(dim=1) adds them: shape (batch,).",
     ),
 )
 
-# --- 12.3 the loss ---------------------------------------------------------------------------------------------------
+# --- 12.4 the loss ---------------------------------------------------------------------------------------------------
 
 
 def _draw_loss(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
@@ -202,7 +202,7 @@ def _survives_certainty(answer, generator) -> str | None:
 
 
 VAE_LOSS = Exercise(
-    id="12.3",
+    id="12.4",
     title="the loss of a VAE",
     reference=vae_loss,
     independent=_loss_by_distributions,
@@ -256,8 +256,8 @@ VAE_LOSS = Exercise(
     hints=(
         "Two numbers per picture, each of shape (batch,): cross-entropy of its bits, and the KL. The mean comes last.",
         "F.binary_cross_entropy_with_logits(logits, bits, reduction='none') has the shape of bits: .flatten(1).sum(1).",
-        "return (cross_entropy + beta * kl).mean(), with kl of exercise 12.1.",
+        "return (cross_entropy + beta * kl).mean(), with kl of exercise 12.2.",
     ),
 )
 
-EXERCISES = (KL_TO_STANDARD, GAUSSIAN, VAE_LOSS, LOG_MEAN_EXP, LATENT_WALK)
+EXERCISES = (LOG_MEAN_EXP, KL_TO_STANDARD, GAUSSIAN, VAE_LOSS, LATENT_WALK)
