@@ -303,7 +303,7 @@ def hero_12() -> None:
     plane = vae_digits.load("plane", "cpu")
     across, down = (torch.distributions.Normal(0, 1).icdf(torch.linspace(0.04, 0.96, n)) for n in (13, 7))
     z = torch.cartesian_prod(down.flip(0), across)[:, [1, 0]]
-    picture = vae_digits.bits(train_and_test("mnist", 28)[1])[18:19]
+    picture = vae_digits.bits(train_and_test("mnist", 28)[1])[3:4]
     with torch.no_grad():
         sheet = plane.decode(z).reshape(7, 13, 28, 28).permute(0, 2, 1, 3).reshape(7 * 28, 13 * 28)
         q = plane.encode(picture)
