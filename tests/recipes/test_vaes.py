@@ -10,7 +10,7 @@ from course_lib import checkpoints, runtime
 from course_lib.data import fashion_mnist, mnist
 from course_lib.data.archives import DataUnavailable
 from course_lib.data.grey_sets import grey_shapes
-from course_lib.evaluation import feature_distance, look
+from course_lib.evaluation import Report, feature_distance, look
 from course_lib.models.conv_vae import ConvVAE, ConvVAEConfig
 from course_lib.models.latent_density import GaussianMixture
 from course_lib.recipes import vae_digits, vae_fashion
@@ -97,6 +97,10 @@ def test_drawing_depends_on_the_seed_only():
     assert (root.diagonal(dim1=1, dim2=2) > 0).all()
 
 
+def made_up(n):
+    return Report(n, 2.0, 1.0, 0.5, 0.9, (0.1, 0.9), 0.2, 0.3)
+
+
 def test_a_tiny_training_goes_all_the_way(tmp_path, monkeypatch):
     """The whole recipe, a few steps of it, on grey shapes: what it stores can be loaded and drawn from."""
     monkeypatch.setattr(runtime, "assets_root", lambda: tmp_path)
@@ -104,7 +108,7 @@ def test_a_tiny_training_goes_all_the_way(tmp_path, monkeypatch):
     monkeypatch.setattr(vae_fashion, "fashion_mnist", lambda split, size=32: small[split])
     monkeypatch.setattr(vae_fashion, "COMPONENTS", 2)
     monkeypatch.setattr(vae_fashion, "ROUNDS", 1)
-    monkeypatch.setattr(vae_fashion, "report", lambda images, train, test: Found(len(images)))
+    monkeypatch.setattr(vae_fashion, "report", lambda images, train, test: made_up(len(images)))
     network = ConvVAEConfig(28, widths=(4, 4), hidden=0, latent=2)
     settings = network, FitConfig(steps=3, batch_size=8, clip_norm=None, ema=0.9)
     vae_fashion.train(tmp_path / "run", settings)
@@ -115,23 +119,6 @@ def test_a_tiny_training_goes_all_the_way(tmp_path, monkeypatch):
     card = checkpoints.verify("vae_fashion")
     assert card["metrics"]["Fréchet distance, z from the prior, n=2000"]["value"] == 2
     assert card["config"]["mixture"]["components"] == 2
-
-
-class Found:
-    """Stands for a report."""
-
-    frechet, floor, confident, confident_real, class_shares, nearest, nearest_real = (
-        2.0,
-        1.0,
-        0.5,
-        0.9,
-        (0.1,),
-        0.2,
-        0.2,
-    )
-
-    def __init__(self, n):
-        self.n = n
 
 
 # --- vae_digits ------------------------------------------------------------------------------------------------------
