@@ -136,7 +136,7 @@ GAUSSIAN = Exercise(
         Mistake(
             "variance as a standard deviation",
             lambda mean, x, variance: _gaussian(mean, x, variance**2),
-            "squares the variance. `variance` is σ² already: divide by it as it is.",
+            "squares the variance. `variance` is σ² already: divide by it as it is. (torch's Normal wants its root.)",
         ),
         Mistake(
             "mean over the pixels",
