@@ -4,10 +4,10 @@ import math
 from pathlib import Path
 
 import torch
-from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon
 
 from course_lib import checkpoints, runtime, show
-from course_lib.data import photograph, ring, shapes
+from course_lib.data import photograph, ring, shapes, train_and_test
 from course_lib.diffusion import MixtureDenoiser, Schedule, ddim, ddpm, posterior, q_sample
 from course_lib.foundations import (
     Corner,
@@ -22,7 +22,7 @@ from course_lib.foundations import (
 )
 from course_lib.models.unet2015 import UNet2015
 from course_lib.pixels import from_uint8
-from course_lib.recipes import gan_fashion
+from course_lib.recipes import gan_fashion, vae_digits
 from course_lib.training.fit import FitConfig, fit
 
 FIGURES = Path(__file__).resolve().parent.parent / "assets" / "figures"
@@ -315,6 +315,35 @@ def hero_11() -> None:
     (FIGURES / "11_hero.png").write_bytes(figure.png())
 
 
+def hero_12() -> None:
+    """A sheet of digits, each drawn from two numbers; and the way of one digit through its latent and back."""
+    plane = vae_digits.load("plane", "cpu")
+    across, down = (torch.distributions.Normal(0, 1).icdf(torch.linspace(0.04, 0.96, n)) for n in (13, 7))
+    z = torch.cartesian_prod(down.flip(0), across)[:, [1, 0]]
+    picture = vae_digits.bits(train_and_test("mnist", 28)[1])[3:4]
+    with torch.no_grad():
+        sheet = plane.decode(z).reshape(7, 13, 28, 28).permute(0, 2, 1, 3).reshape(7 * 28, 13 * 28)
+        q = plane.encode(picture)
+        cloud = q.mean + q.std * torch.randn(60, 2, generator=runtime.generator(12))
+        back = plane.decode(q.mean)
+    figure, (left, right) = show.subplots(1, 2, size=(9, 3), width_ratios=(13, 11), alt="digits from two numbers")
+    for ax in (left, right):
+        ax.set_axis_off()
+    left.imshow(sheet, cmap="gray", vmin=0, vmax=1)
+    right.set(xlim=(0, 11), ylim=(-2.6, 2.6), aspect="equal")
+    for image, x in ((picture, 0), (back, 8.6)):
+        right.imshow(image[0, 0], cmap="gray", vmin=0, vmax=1, extent=(x, x + 2.4, -1.2, 1.2))
+    for wide, narrow, color, name in ((2.6, 4.4, show.COLORS[0], "encoder"), (8.4, 6.6, show.COLORS[1], "decoder")):
+        corners = [(wide, 1.3), (narrow, 0.55), (narrow, -0.55), (wide, -1.3)]
+        right.add_patch(Polygon(corners, facecolor=color, alpha=0.35, edgecolor="white"))
+        right.text((wide + narrow) / 2, 0, name, ha="center", va="center", fontsize=8)
+    spread = (cloud - q.mean) / q.std * 0.28
+    right.plot(5.5 + spread[:, 0], spread[:, 1], ".", color=show.COLORS[2], markersize=3)
+    right.text(5.5, -1.35, "z: two numbers,\nand how sure", ha="center", va="top", fontsize=8)
+    right.set(xlim=(0, 11), ylim=(-2.6, 2.6))
+    (FIGURES / "12_hero.png").write_bytes(figure.png())
+
+
 def hero_08() -> None:
     """The U, from noisy shapes to the noise in them; a clock tells every block the time."""
     scene = shapes.make(40, seed=5, kind="two").images[3:4]
@@ -411,6 +440,7 @@ def map_00() -> None:
 if __name__ == "__main__":
     for draw in (
         hero_01, states_01, hero_02, hero_03, hero_04, hero_05, hero_06, hero_07, hero_08, hero_09, hero_10, hero_11,
+        hero_12,
         map_00,
     ):  # fmt: skip
         draw()

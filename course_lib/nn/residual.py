@@ -69,13 +69,14 @@ class ResidualBlock(TimestepBlock):
     and adds shift, after the second norm (Dhariwal & Nichol 2021, "adaptive group normalisation").
     The last layer of the branch starts at 0, so a new block passes x on. Where channels differ, the shortcut is a 1×1
     convolution. `recompute` saves memory: activations are computed again in the backward pass.
+    `time_dim=None` makes a block that is told no time, and called with the features alone (autoencoders).
     """
 
     def __init__(
         self,
         channels: int,
         out_channels: int,
-        time_dim: int,
+        time_dim: int | None,
         *,
         dropout: float = 0.0,
         scale_shift: bool = False,
@@ -90,7 +91,11 @@ class ResidualBlock(TimestepBlock):
         self.order, self.scale_shift, self.recompute = order, scale_shift, recompute
         self.norm1 = normalisation(channels, groups, norm)
         self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
-        self.time = nn.Linear(time_dim, out_channels * (2 if scale_shift else 1))
+        if time_dim is not None:
+            self.time = nn.Linear(time_dim, out_channels * (2 if scale_shift else 1))
+        elif scale_shift:
+            raise ValueError("scale_shift=True needs an embedding to take scale and shift from; give a time_dim")
+        self.knows_time = time_dim is not None
         self.norm2 = normalisation(out_channels, groups, norm)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
@@ -99,17 +104,23 @@ class ResidualBlock(TimestepBlock):
         zeroed(self.norm3 if order == "pyramid" else self.conv2)
 
     def forward(
-        self, x: Float[Tensor, "batch channel height width"], embedding: Float[Tensor, "batch dim"]
+        self, x: Float[Tensor, "batch channel height width"], embedding: Float[Tensor, "batch dim"] | None = None
     ) -> Float[Tensor, "batch out height width"]:
         """Features and embedding of t to features of the same size, with `out_channels` channels."""
+        if (embedding is not None) != self.knows_time:
+            wanted = "needs the embedding of t" if self.knows_time else "was made with time_dim=None and takes none"
+            raise ValueError(f"embedding is {'missing' if embedding is None else 'given'}, but this block {wanted}")
         if self.recompute and torch.is_grad_enabled():
             return checkpoint(self._forward, x, embedding, use_reentrant=False)
         return self._forward(x, embedding)
 
-    def _forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def _forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
         h = self.norm1(x)
         h = self.conv1(F.silu(h) if self.order == "classic" else h)
-        told = self.time(F.silu(embedding))
-        h = modulate(self.norm2(h), told) if self.scale_shift else self.norm2(h + unsqueeze_to(told, h))
+        if embedding is None:
+            h = self.norm2(h)
+        else:
+            told = self.time(F.silu(embedding))
+            h = modulate(self.norm2(h), told) if self.scale_shift else self.norm2(h + unsqueeze_to(told, h))
         h = self.norm3(self.conv2(self.dropout(F.silu(h))))
         return self.shortcut(x) + h

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from course_lib import checkpoints, runtime
 from course_lib.data import ring
 from course_lib.diffusion import Schedule, ddpm, sample
+from course_lib.models.conv_vae import PointVAE
 from course_lib.models.gan import GAN
 from course_lib.models.points import PointDenoiser, PointDiscriminator, PointGenerator
 from course_lib.recipes import _card
-from course_lib.training import DiffusionObjective, FitConfig, Fitted, GANObjective, fit
+from course_lib.training import DiffusionObjective, FitConfig, Fitted, GANObjective, VAEObjective, fit
 
 NAME = "ring"
 SEEDS = (0, 1, 2, 3, 4)
@@ -37,6 +38,10 @@ def _gan() -> nn.Module:
 def _push(model: GAN, n: int, seed: int) -> Tensor:
     device = next(model.parameters()).device
     return model.generator(torch.randn(n, model.generator.latent, generator=runtime.generator(seed)).to(device))
+
+
+def _decode(model: PointVAE, n: int, seed: int) -> Tensor:
+    return model.sample(n, runtime.generator(seed))
 
 
 @torch.no_grad()
@@ -65,10 +70,15 @@ METHODS = {
     ),
     # with what helps: R1 penalty, Adam without momentum for the mean, a rate that falls, the average of the weights
     "gan": Method("GAN with R1 and EMA", _gan, GANObjective(gamma=0.3), replace(CONFIG, betas=(0.0, 0.99)), _push),
+    # the decoder's mean, without the noise around it, as for pictures
+    "vae": Method(
+        "VAE", lambda: PointVAE(variance=0.02), VAEObjective(),
+        replace(CONFIG, steps=4_000, batch_size=256, learning_rate=5e-3), _decode,
+    ),
     "ddpm": Method(
         "DDPM", PointDenoiser, DiffusionObjective(SCHEDULE), replace(CONFIG, steps=4_000, batch_size=256), _denoise
     ),
-}
+}  # fmt: skip
 
 
 def points(device: torch.device | str | None = None) -> Float[Tensor, "n 2"]:

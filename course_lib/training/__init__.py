@@ -1,10 +1,10 @@
-"""Training: one loop with exact resume, a moving average, and what diffusion models and GANs are trained on."""
+"""Training: one loop with exact resume, a moving average, and what networks are trained on."""
 
 from course_lib.training.draws import Draws, Order, key
 from course_lib.training.ema import EMA, ema_decay
 from course_lib.training.fit import FitConfig, Fitted, fit
 from course_lib.training.keeping import improvements
-from course_lib.training.objectives import DiffusionObjective, GANObjective, training_step
+from course_lib.training.objectives import DiffusionObjective, GANObjective, VAEObjective, training_step
 from course_lib.training.state import RunError
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "GANObjective",
     "Order",
     "RunError",
+    "VAEObjective",
     "ema_decay",
     "fit",
     "improvements",

@@ -1,4 +1,4 @@
-"""What a diffusion model and a GAN are trained on."""
+"""What diffusion models, GANs and VAEs are trained on."""
 
 from __future__ import annotations
 
@@ -77,3 +77,18 @@ def training_step(
     loss.backward()
     optimizer.step()
     return loss.item()
+
+
+@dataclass(frozen=True)
+class VAEObjective:
+    """Minus the ELBO of a VAE, in nats per example, its KL term weighed by β; 1 is the VAE itself.
+
+    For `fit`: nats are large numbers, so give a `clip_norm` of hundreds, or None.
+    """
+
+    beta: float | int = 1.0
+
+    def __call__(self, model: nn.Module, x: Float[Tensor, "batch ..."], draws: Draws) -> Float[Tensor, ""]:
+        """The mean loss of a batch, with one latent drawn for each example."""
+        shape = getattr(model, "module", model).latent_shape
+        return model(x, draws.normal(*shape)).loss(self.beta)

@@ -146,3 +146,20 @@ def test_stamping_is_transposed_convolution():
         kernel = torch.randn(k, k, dtype=torch.float64)
         wanted = F.conv_transpose2d(x[None, None], kernel[None, None], stride=stride)[0, 0]
         assert torch.allclose(stamp(x, kernel, stride), wanted)
+
+
+def test_a_block_without_time_is_the_block_deaf_to_it():
+    """With time_dim=None the block is the one whose Linear of the time is 0, without that layer's weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        told, deaf = ResidualBlock(8, 12, 4, groups=4), ResidualBlock(8, 12, None, groups=4)
+        for parameter in told.parameters():
+            nn.init.normal_(parameter, std=0.3)
+        x = torch.randn(2, 8, 5, 6)
+    nn.init.zeros_(told.time.weight)
+    nn.init.zeros_(told.time.bias)
+    deaf.load_state_dict({name: value for name, value in told.state_dict().items() if not name.startswith("time.")})
+    assert torch.equal(deaf(x), told(x, torch.ones(2, 4)))
+    again = ResidualBlock(8, 12, None, groups=4, recompute=True)
+    again.load_state_dict(deaf.state_dict())
+    assert torch.equal(again(x), deaf(x))
