@@ -1,0 +1,121 @@
+"""The CLIP of the shapes: pictures and captions made by code, six pairs of color and shape held back.
+
+Training scenes come in families of four that differ in one word or in who has which color, so that a batch is full of
+captions that are almost right. Two captions that mean the same count as the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from course_lib import checkpoints, runtime
+from course_lib.data import ByteTokenizer, shapes, to_uint8
+from course_lib.data.images import from_uint8
+from course_lib.data.shapes_captions import ONE_OBJECT_WORDINGS
+from course_lib.data.shapes_scene import OPPOSITE, Scene, random_scenes
+from course_lib.evaluation.shapes_exam import exam
+from course_lib.models.clip import CLIP, CLIPConfig, clip_loss
+from course_lib.training import Draws, FitConfig, Fitted, fit
+
+NAME = "clip_shapes"
+NETWORK = CLIPConfig(text_layers=3)
+FAMILIES = 30_000
+CONFIG = FitConfig(
+    steps=3_500, batch_size=64, learning_rate=1e-3, warmup=200, betas=(0.9, 0.98), weight_decay=0.05, ema=0.998,
+    evaluate_every=250,
+)  # fmt: skip
+
+
+def family(base: Scene, other: Scene, change: int) -> list[Scene]:
+    """`base` and three neighbours: one word from `other`, another word, and a swap or a change of place."""
+    first, words = base.first, ("color", "shape", "size")
+    changed = [replace(first, **{word: getattr(other.first, word)}) for word in words]
+    near = [replace(base, first=changed[change % 3]), replace(base, first=changed[(change + 1) % 3])]
+    if base.second is None:
+        return [base, *near, replace(base, place=other.place)]
+    swapped = (
+        replace(base, place=OPPOSITE[base.place]),
+        replace(base, first=replace(first, color=base.second.color), second=replace(base.second, color=first.color)),
+        replace(base, second=replace(base.second, shape=other.first.shape)),
+    )
+    return [base, *near, swapped[change // 3 % 3]]
+
+
+def training_scenes(families: int = FAMILIES, seed: int = 0) -> list[Scene]:
+    """4 · families scenes, family after family, none with a pair of `HELD_OUT`."""
+    found: list[Scene] = []
+    generator = runtime.generator(seed)
+    while len(found) < 4 * families:
+        for kind in ("one", "two"):
+            bases, others = (random_scenes(families, generator=generator, kind=kind) for _ in range(2))
+            changes = torch.randint(9, (families,), generator=generator).tolist()
+            for base, other, change in zip(bases, others, changes, strict=True):
+                some = family(base, other, change)
+                if not any(scene.held_out for scene in some):
+                    found += some
+    order = torch.randperm(len(found) // 4, generator=generator)[:families].tolist()
+    return [scene for k in order for scene in found[4 * k : 4 * k + 4]]
+
+
+class Pairs:
+    """The training set: pictures as bytes, every wording of every caption as tokens, and which meanings are equal."""
+
+    def __init__(self, scenes: list[Scene], seed: int = 1) -> None:
+        tokenizer, wordings = ByteTokenizer(NETWORK.text_length), len(ONE_OBJECT_WORDINGS)
+        self.pixels = torch.cat(
+            [to_uint8(shapes.render(scenes[k : k + 4096], seed=seed + k).images) for k in range(0, len(scenes), 4096)]
+        ).unflatten(0, (-1, 4))
+        texts = [text for scene in scenes for text in shapes.wordings(scene)]
+        self.ids = torch.cat([tokenizer.encode(texts[k : k + 4096])[0].short() for k in range(0, len(texts), 4096)])
+        self.ids = self.ids.unflatten(0, (-1, 4, wordings))
+        number: dict[Scene, int] = {}
+        self.meaning = torch.tensor([number.setdefault(s.canonical, len(number)) for s in scenes]).unflatten(0, (-1, 4))
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __call__(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.pixels[index], self.ids[index], self.meaning[index]
+
+
+def loss(model: CLIP, batch: tuple[Tensor, Tensor, Tensor], draws: Draws) -> Tensor:
+    """The contrastive loss of a batch of families, each caption in a wording drawn for it."""
+    pixels, ids, meaning = (part.flatten(0, 1) for part in batch)
+    wording = (draws.uniform(4).flatten() * ids.shape[1]).long()
+    ids = ids[torch.arange(len(ids), device=ids.device), wording].long()
+    same = meaning[:, None] == meaning
+    return clip_loss(*model(from_uint8(pixels), ids, ids != ByteTokenizer.pad), same)
+
+
+def new(seed: int = 0) -> CLIP:
+    """An untrained network."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return CLIP(NETWORK)
+
+
+def load() -> CLIP:
+    """The shipped CLIP, frozen, in float32, on the course's device."""
+    tensors, _ = checkpoints.load(NAME, device=runtime.device())
+    model = CLIP(NETWORK).to(runtime.device())
+    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return model.freeze()
+
+
+def run(config: FitConfig = CONFIG, families: int = FAMILIES, folder: Any = None) -> Fitted:
+    """Train it."""
+    held_in = [scene for scene in random_scenes(1000, seed=10**6, kind="any") if not scene.held_out]
+    unseen = shapes.render(held_in, seed=10**6 + 1)
+    return fit(
+        new(config.seed),
+        loss,
+        Pairs(training_scenes(families, config.seed)),
+        families,
+        config,
+        folder=folder,
+        evaluate=lambda model: -exam(model, unseen).mean_caption,
+    )
