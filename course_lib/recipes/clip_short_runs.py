@@ -39,7 +39,7 @@ CAPTIONS = tuple(f"a {color} {shape}" for color in COLORS for shape in SHAPES)
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Pictures of one large object, which of `CAPTIONS` fits each, and whether it is a pair that is never trained on."""
+    """Pictures of one large object, which of `CAPTIONS` fits each, and whether that is a pair never trained on."""
 
     images: Float[Tensor, "n 3 16 16"]
     caption: Int[Tensor, " n"]
