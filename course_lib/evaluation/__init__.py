@@ -1,4 +1,4 @@
-"""Measuring pictures: Fréchet distance with its floor, a fixed classifier, nearest pictures, CLIP scores, overlap of classes."""
+"""Measuring pictures: Fréchet distance and floor, a fixed classifier, nearest pictures, CLIP scores, class overlap."""
 
 from course_lib.evaluation.clip_scores import above_shuffled, clip_score, retrieval_at_k, zero_shot
 from course_lib.evaluation.frechet import distance_to_real, feature_distance, floor, frechet_distance, moments
