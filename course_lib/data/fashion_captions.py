@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from course_lib.data.grey_sets import GARMENTS
+from course_lib.data.images import moved
 from course_lib.data.shapes_scene import POSITIONS
 
 TONES = ("dark", "grey", "bright")
@@ -52,6 +53,13 @@ class Looks:
 
     def __len__(self) -> int:
         return len(self.garment)
+
+    def __getitem__(self, some: slice | Tensor) -> Looks:
+        return Looks(*(getattr(self, field.name)[some] for field in fields(self)))
+
+    def rows(self) -> list[tuple[int, ...]]:
+        """One tuple of indices per picture: what `sentence` takes."""
+        return list(zip(*(getattr(self, field.name).tolist() for field in fields(self)), strict=True))
 
     def fit(self, captions: Looks) -> Bool[Tensor, "n m"]:
         """True where a picture (row) has everything that a caption (column) says."""
@@ -99,18 +107,7 @@ def arrange(
     if shift is not None:
         move = move + shift
     placed = torch.where(is_small[:, None, None, None], small, large)
-    return _moved(placed, move)
-
-
-def _moved(images: Tensor, shift: Tensor) -> Tensor:
-    """Pictures moved (down, right) by whole pixels; what leaves the picture is lost, black comes in."""
-    n, _, height, width = images.shape
-    rows = torch.arange(height, device=images.device) - shift[:, :1]
-    columns = torch.arange(width, device=images.device) - shift[:, 1:]
-    inside = ((rows >= 0) & (rows < height))[:, None, :, None] & ((columns >= 0) & (columns < width))[:, None, None]
-    index = torch.arange(n, device=images.device)[:, None, None]
-    taken = images[index, 0, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None]][:, None]
-    return torch.where(inside, taken, -1.0)
+    return moved(placed, move)
 
 
 def sentence(
@@ -151,9 +148,8 @@ def write(said: Looks, numbers: Int[Tensor, " n"], noise: bool = True) -> list[s
 
     `numbers` seeds each caption's choices. The made-up words teach the encoder to pass over what it doesn't know.
     """
-    columns = [getattr(said, field.name).tolist() for field in fields(said)]
     texts = []
-    for values, number in zip(zip(*columns, strict=True), numbers.tolist(), strict=True):
+    for values, number in zip(said.rows(), numbers.tolist(), strict=True):
         dice = random.Random(number)
         bare = sentence(*values)
         text = dice.choice(FRAMES).format(it=bare)

@@ -63,6 +63,27 @@ def retrieval_at_k(
     return by_image.float().mean().item(), by_text.float().mean().item()
 
 
+def above_shuffled(
+    image_emb: Float[Tensor, "n dim"], text_emb: Float[Tensor, "n dim"], shift: int = 1,
+    same: Bool[Tensor, "n n"] | None = None,
+) -> float:  # fmt: skip
+    """Share of pictures that are more similar to their own sentence than to another's, `shift` rows further on.
+
+    Pairs in which the other sentence is right, too (`same`), are left out. Chance is ½.
+    Raises ValueError where `shift` leads back to the own sentence, or nothing is left to compare.
+    """
+    n = len(image_emb)
+    if n < 2 or shift % n == 0:
+        raise ValueError(f"shift={shift} leads each of {n} pictures back to its own sentence; use one from 1 to n - 1")
+    own = clip_score(image_emb, text_emb)
+    other = clip_score(image_emb, text_emb.roll(-shift, dims=0))
+    rows = torch.arange(n, device=own.device)
+    counted = torch.ones_like(rows, dtype=torch.bool) if same is None else ~same[rows, (rows + shift) % n]
+    if not counted.any():
+        raise ValueError("same leaves no pair to compare: every other sentence is right, too")
+    return (own > other)[counted].float().mean().item()
+
+
 def _checked(embeddings: Tensor, name: str) -> Tensor:
     """`embeddings`, or ValueError if there are none or they are not of length 1."""
     if not len(embeddings):

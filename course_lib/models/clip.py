@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +56,7 @@ class CLIPConfig:
             raise ValueError(f"patch={self.patch} does not go with stem='convolutions', which halves twice; use 4")
 
     @classmethod
-    def sources(cls) -> Self:
+    def sources(cls) -> CLIPConfig:
         """The size that the course's sources train on Fashion-MNIST: 256 wide, 6 layers, 8 heads, dropout .2."""
         return cls(
             dim=256, channels=1, image_width=256, image_layers=6, image_heads=8, text_width=256, text_layers=6,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 from torch import nn
 
 
@@ -17,12 +15,12 @@ class Freezable(nn.Module):
         """Whether `freeze` was called."""
         return self._frozen
 
-    def freeze(self) -> Self:
+    def freeze(self) -> Freezable:
         """Take the parameters out of training and keep eval mode for good; returns the module."""
         self._frozen = True
         self.requires_grad_(False)
         return self.eval()
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> Freezable:
         """As for every module, but a frozen one stays in eval mode."""
         return super().train(mode and not self._frozen)

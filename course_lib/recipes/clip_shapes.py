@@ -6,7 +6,7 @@ captions that are almost right. Two captions that mean the same count as the sam
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -16,16 +16,29 @@ from course_lib import checkpoints, runtime
 from course_lib.data import ByteTokenizer, shapes, to_uint8
 from course_lib.data.images import from_uint8
 from course_lib.data.shapes_captions import ONE_OBJECT_WORDINGS
-from course_lib.data.shapes_scene import OPPOSITE, Scene, random_scenes
-from course_lib.evaluation.shapes_exam import exam
+from course_lib.data.shapes_scene import (
+    COLORS,
+    HELD_OUT,
+    OPPOSITE,
+    POSITIONS,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    Scene,
+    random_scenes,
+)
+from course_lib.evaluation.clip_scores import above_shuffled
+from course_lib.evaluation.shapes_exam import CAPTIONS, embed_images, embed_scenes, exam
 from course_lib.models.clip import CLIP, CLIPConfig, clip_loss
+from course_lib.recipes import _card
 from course_lib.training import Draws, FitConfig, Fitted, fit
 
 NAME = "clip_shapes"
 NETWORK = CLIPConfig(text_layers=3)
 FAMILIES = 30_000
+MEASURED = 2_000
 CONFIG = FitConfig(
-    steps=3_500, batch_size=64, learning_rate=1e-3, warmup=200, betas=(0.9, 0.98), weight_decay=0.05, ema=0.998,
+    steps=3_600, batch_size=64, learning_rate=1e-3, warmup=200, betas=(0.9, 0.98), weight_decay=0.05, ema=0.998,
     evaluate_every=250,
 )  # fmt: skip
 
@@ -106,10 +119,50 @@ def load() -> CLIP:
     return model.freeze()
 
 
+def unseen_scenes(n: int, seed: int) -> tuple[shapes.Scenes, shapes.Scenes]:
+    """n new scenes whose colors and shapes were trained on together, and n with a pair of `HELD_OUT`."""
+    drawn = random_scenes(8 * n, seed=seed)
+    parts = ([scene for scene in drawn if scene.held_out is held][:n] for held in (False, True))
+    seen, held = (shapes.render(part, seed=seed + 1) for part in parts)
+    return seen, held
+
+
+def choices(word: str, objects: int) -> int:
+    """How many words there are to choose from."""
+    return len({"size": SIZES, "color": COLORS, "shape": SHAPES}.get(word, (POSITIONS, RELATIONS)[objects - 1]))
+
+
+def measure(model: CLIP, n: int = MEASURED, seed: int = 2 * 10**6) -> dict[str, Any]:
+    """The card's metrics, on n new scenes, and on n more with pairs that were never trained on."""
+    metrics = {}
+    seen, held = unseen_scenes(n, seed)
+    for scenes, which in ((seen, ""), (held, ", pairs never trained on")):
+        found = exam(model, scenes)
+        for objects, name in ((1, "one object"), (2, "two objects")):
+            note = f"{name}{which} (n = {found.n[objects]})"
+            metrics[f"caption among {CAPTIONS}, {note}"] = {
+                "value": round(found.caption[objects], 4),
+                "floor": round(1 / CAPTIONS, 4),
+            }
+            for word, share in found.attributes[objects].items():
+                choices = {"size": SIZES, "color": COLORS, "shape": SHAPES}.get(
+                    word, (POSITIONS, RELATIONS)[objects - 1]
+                )
+                metrics[f"{word}, {note}"] = {"value": round(share, 4), "floor": round(1 / len(choices), 4)}
+    image, text = embed_images(model, seen.images), embed_scenes(model, seen.specs)
+    number: dict[Scene, int] = {}
+    meaning = torch.tensor([number.setdefault(spec.canonical, len(number)) for spec in seen.specs])
+    same = (meaning[:, None] == meaning).to(image.device)
+    metrics[f"right caption above a shuffled one (n = {n})"] = {
+        "value": round(above_shuffled(image, text, same=same), 4),
+        "floor": 0.5,
+    }
+    return metrics
+
+
 def run(config: FitConfig = CONFIG, families: int = FAMILIES, folder: Any = None) -> Fitted:
     """Train it."""
-    held_in = [scene for scene in random_scenes(1000, seed=10**6, kind="any") if not scene.held_out]
-    unseen = shapes.render(held_in, seed=10**6 + 1)
+    unseen, _ = unseen_scenes(1_000, seed=10**6)
     return fit(
         new(config.seed),
         loss,
@@ -119,3 +172,26 @@ def run(config: FitConfig = CONFIG, families: int = FAMILIES, folder: Any = None
         folder=folder,
         evaluate=lambda model: -exam(model, unseen).mean_caption,
     )
+
+
+def train(folder: str | None = None, config: FitConfig = CONFIG) -> None:
+    """Train it (resumable, state in `folder`), measure it, and store the checkpoint `clip_shapes` with its card."""
+    found = run(config, folder=folder or runtime.state_root() / "runs" / NAME)
+    found.best.freeze()
+    metrics = measure(found.best)
+    path = checkpoints.save(
+        NAME,
+        found.best.state_dict(),
+        _card.of_run(
+            NAME,
+            config,
+            found,
+            data=f"shapes: {FAMILIES:,} families of four scenes, none with {', '.join(map(' '.join, HELD_OUT))}; "
+            "measured on new scenes, first wording",
+            metrics=metrics,
+            network=asdict(NETWORK),
+        ),
+    )
+    for name, entry in metrics.items():
+        print(f"{name}: {entry['value']:.1%} (chance {entry['floor']:.1%})")
+    print(f"written: {path}")
