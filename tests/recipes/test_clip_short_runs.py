@@ -1,6 +1,7 @@
 """The short trainings of lesson 13: what they see, what they change, and what the shipped curves say."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -63,9 +64,10 @@ def test_an_untrained_one_guesses(data):
     assert not torch.equal(network(1).image.project.weight, network(2).image.project.weight)
 
 
-def test_a_short_training_connects_words_and_pictures(data):
+def test_a_short_training_connects_words_and_pictures(data, monkeypatch):
     """From ln N downwards; after some steps colours are known, and a batch's captions are found."""
-    found = runs.run("both_ways", 0, data, steps=40, progress=False)
+    monkeypatch.setattr(runs, "CONFIG", replace(CONFIG, warmup=5, evaluate_every=0))
+    found = runs.run("both_ways", 0, data, steps=30, progress=False)
     assert found.losses[0] > math.log(64) - 0.3
     assert found.losses[-5:].mean() < math.log(64) - 1.2
     exam = data[1]
