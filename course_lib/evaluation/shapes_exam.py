@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from course_lib.data import shapes
-from course_lib.data.shapes_scene import COLORS, POSITIONS, RELATIONS, SHAPES, SIZES, Scene
+from course_lib.data.shapes_scene import COLORS, POSITIONS, RELATIONS, SHAPES, SIZES, Scene, random_scenes
 from course_lib.models.clip import CLIP
 
 CAPTIONS = 64
@@ -77,7 +77,10 @@ def others(scenes: list[Scene], count: int = CAPTIONS, seed: int = 0) -> Int[Ten
 
 
 def exam(clip: CLIP, scenes: shapes.Scenes, wording: int = 0) -> Exam:
-    """Zero-shot choice of every word (the other words given) and of the caption among 64; scenes stay in any order."""
+    """Zero-shot choice of every word (the other words given), and of the caption among 64 of different meaning.
+
+    The other captions come from these scenes and from random ones: of the pairs in `HELD_OUT` alone there are only 60.
+    """
     image = embed_images(clip, scenes.images)
     attributes, caption, count = {}, {}, {}
     for objects in (1, 2):
@@ -92,8 +95,9 @@ def exam(clip: CLIP, scenes: shapes.Scenes, wording: int = 0) -> Exam:
             start += len(options)
             right.setdefault(name, []).append(float(options[best].canonical == specs[i].canonical))
         attributes[objects] = {name: sum(found) / len(found) for name, found in right.items()}
-        own = embed_scenes(clip, specs, wording)
-        among = own[others(specs).to(own.device)]  # (n, 64, dim)
+        pool = [*specs, *random_scenes(4 * CAPTIONS, seed=0, kind=("one", "two")[objects - 1])]  # enough, for any n
+        own = embed_scenes(clip, pool, wording)
+        among = own[others(pool)[: len(specs)].to(own.device)]  # (n, 64, dim)
         caption[objects] = (torch.einsum("nkd,nd->nk", among, mine).argmax(1) == 0).float().mean().item()
         count[objects] = len(specs)
     return Exam(attributes, caption, count)

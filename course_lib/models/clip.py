@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from course_lib.data.tokenizer import ByteTokenizer
 from course_lib.nn.frozen import Freezable
 from course_lib.nn.residual import normalisation
-from course_lib.nn.transformer import TransformerBlock, visible
+from course_lib.nn.transformer import TransformerBlock, at_end, visible
 
 MAX_SCALE = 100.0  # the inverse temperature never exceeds it
 FIRST_SCALE = 1 / 0.07
@@ -133,8 +133,7 @@ class TextEncoder(nn.Module):
         """Tokens and their mask (True: real) to embeddings of any length."""
         longest = int(real.sum(dim=1).amax())  # what is padding in all of them need not be computed
         ids, real = ids[:, :longest], real[:, :longest]
-        ends = real.sum(dim=1) - 1
-        return self.project(self.states(ids, real)[torch.arange(len(ids), device=ids.device), ends])
+        return self.project(at_end(self.states(ids, real), real))
 
 
 class CLIP(Freezable):

@@ -21,7 +21,7 @@ from course_lib.nn.timestep import (
     timestep_embedding,
     unsqueeze_to,
 )
-from course_lib.nn.transformer import TransformerBlock, visible
+from course_lib.nn.transformer import TransformerBlock, at_end, patches, visible
 
 __all__ = [
     "DOWN",
@@ -39,6 +39,7 @@ __all__ = [
     "TimestepSequential",
     "TransformerBlock",
     "Upsample",
+    "at_end",
     "attention",
     "conv_multiplications",
     "conv_output_size",
@@ -46,6 +47,7 @@ __all__ = [
     "group_norm",
     "modulate",
     "normalisation",
+    "patches",
     "receptive_field",
     "sinusoidal_table",
     "stamp",

@@ -56,3 +56,25 @@ def visible(real: Bool[Tensor, "batch tokens"]) -> Bool[Tensor, "batch 1 1 token
     if real.device.type == "cpu" and not torch.all(real.any(dim=1)):
         raise ValueError("real has a row without a single True: a text needs at least one real token")
     return real[:, None, None, :]
+
+
+def at_end(
+    states: Float[Tensor, "batch tokens width"], real: Bool[Tensor, "batch tokens"]
+) -> Float[Tensor, "batch width"]:
+    """The vector of each text's last real token, however much padding follows. `real` is True for real tokens.
+
+    Counting real tokens needs no number of a token: the highest id, which some codes look for, may be padding.
+    """
+    ends = real.sum(dim=1) - 1
+    return states[torch.arange(len(states), device=states.device), ends]
+
+
+def patches(images: Float[Tensor, "batch channel height width"], size: int) -> Float[Tensor, "batch patches values"]:
+    """Pictures cut into squares of `size` pixels, row by row; each square's values channel by channel, row by row.
+
+    Times a matrix it is what a convolution with kernel and stride `size` gives. Raises ValueError where the squares
+    do not fill the picture. Dosovitskiy et al. 2021, arXiv:2010.11929, section 3.1.
+    """
+    if size < 1 or images.shape[-2] % size or images.shape[-1] % size:
+        raise ValueError(f"size={size} must divide the height and the width of {tuple(images.shape[-2:])}")
+    return rearrange(images, "b c (h s1) (w s2) -> b (h w) (c s1 s2)", s1=size, s2=size)
