@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from course_lib.data.tokenizer import ByteTokenizer
 from course_lib.nn.frozen import Freezable
+from course_lib.nn.residual import normalisation
 from course_lib.nn.transformer import TransformerBlock, at_end, visible
 
 MAX_SCALE = 100.0  # the inverse temperature never exceeds it
@@ -76,8 +77,8 @@ def _stem(config: CLIPConfig) -> nn.Module:
     if config.stem == "patch":
         return nn.Conv2d(config.channels, width, config.patch, stride=config.patch)
     return nn.Sequential(  # Xiao et al. 2021, arXiv:2106.14881
-        nn.Conv2d(config.channels, 32, 3, padding=1), nn.GroupNorm(8, 32), nn.GELU(),
-        nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.GroupNorm(8, 64), nn.GELU(),
+        nn.Conv2d(config.channels, 32, 3, padding=1), normalisation(32, 8), nn.GELU(),
+        nn.Conv2d(32, 64, 3, stride=2, padding=1), normalisation(64, 8), nn.GELU(),
         nn.Conv2d(64, width, 3, stride=2, padding=1),
     )  # fmt: skip
 

@@ -34,11 +34,11 @@ from course_lib.recipes import _card
 from course_lib.training import Draws, FitConfig, Fitted, fit
 
 NAME = "clip_shapes"
-NETWORK = CLIPConfig(text_layers=3)
+NETWORK = CLIPConfig(stem="convolutions", text_layers=3)
 FAMILIES = 30_000
 MEASURED = 2_000
 CONFIG = FitConfig(
-    steps=3_600, batch_size=64, learning_rate=1e-3, warmup=200, betas=(0.9, 0.98), weight_decay=0.05, ema=0.998,
+    steps=2_800, batch_size=64, learning_rate=1e-3, warmup=200, betas=(0.9, 0.98), weight_decay=0.05, ema=0.998,
     evaluate_every=250,
 )  # fmt: skip
 
@@ -101,7 +101,8 @@ def loss(model: CLIP, batch: tuple[Tensor, Tensor, Tensor], draws: Draws) -> Ten
     wording = (draws.uniform(4).flatten() * ids.shape[1]).long()
     ids = ids[torch.arange(len(ids), device=ids.device), wording].long()
     same = meaning[:, None] == meaning
-    return clip_loss(*model(from_uint8(pixels), ids, ids != ByteTokenizer.pad), same)
+    images = from_uint8(pixels).contiguous(memory_format=torch.channels_last)
+    return clip_loss(*model(images, ids, ids != ByteTokenizer.pad), same)
 
 
 def new(seed: int = 0) -> CLIP:
