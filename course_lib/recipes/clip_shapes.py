@@ -1,7 +1,7 @@
 """The CLIP of the shapes: pictures and captions made by code, six pairs of color and shape held back.
 
-Training scenes come in families of four that differ in one word or in who has which color, so that a batch is full of
-captions that are almost right. Two captions that mean the same count as the same.
+Training scenes come in families of four that differ in one word, or in who is what and where, so that a batch is full
+of captions that are almost right. Two captions that mean the same count as the same.
 """
 
 from __future__ import annotations
@@ -38,24 +38,29 @@ NETWORK = CLIPConfig(stem="convolutions", text_layers=3)
 FAMILIES = 30_000
 MEASURED = 2_000
 CONFIG = FitConfig(
-    steps=2_800, batch_size=64, learning_rate=1e-3, warmup=200, betas=(0.9, 0.98), weight_decay=0.05, ema=0.998,
+    steps=3_000, batch_size=64, learning_rate=1e-3, warmup=200, betas=(0.9, 0.98), weight_decay=0.05, ema=0.998,
     evaluate_every=250,
 )  # fmt: skip
 
 
 def family(base: Scene, other: Scene, change: int) -> list[Scene]:
-    """`base` and three neighbours: one word from `other`, another word, and a swap or a change of place."""
-    first, words = base.first, ("color", "shape", "size")
-    changed = [replace(first, **{word: getattr(other.first, word)}) for word in words]
-    near = [replace(base, first=changed[change % 3]), replace(base, first=changed[(change + 1) % 3])]
-    if base.second is None:
-        return [base, *near, replace(base, place=other.place)]
-    swapped = (
-        replace(base, place=OPPOSITE[base.place]),
-        replace(base, first=replace(first, color=base.second.color), second=replace(base.second, color=first.color)),
-        replace(base, second=replace(base.second, shape=other.first.shape)),
-    )
-    return [base, *near, swapped[change // 3 % 3]]
+    """`base` and three neighbours that differ in a word, which comes from `other`, or in who is what.
+
+    One object: two words and the place. Two objects: one word, the opposite relation, and one kind of word exchanged
+    between the objects; the last two speak of the same colors, shapes and sizes, and only who is where tells.
+    """
+    words = ("color", "shape", "size")
+    word, next_word = words[change % 3], words[(change + 1) % 3]
+    first, second = base.first, base.second
+    near = [replace(base, first=replace(first, **{word: getattr(other.first, word)}))]
+    if second is None:
+        another = replace(first, **{next_word: getattr(other.first, next_word)})
+        return [base, *near, replace(base, first=another), replace(base, place=other.place)]
+    if change >= 3:
+        near = [replace(base, second=replace(second, **{word: getattr(other.second, word)}))]
+    mine, yours = getattr(first, next_word), getattr(second, next_word)
+    exchanged = replace(base, first=replace(first, **{next_word: yours}), second=replace(second, **{next_word: mine}))
+    return [base, *near, replace(base, place=OPPOSITE[base.place]), exchanged]
 
 
 def training_scenes(families: int = FAMILIES, seed: int = 0) -> list[Scene]:
@@ -65,7 +70,7 @@ def training_scenes(families: int = FAMILIES, seed: int = 0) -> list[Scene]:
     while len(found) < 4 * families:
         for kind in ("one", "two"):
             bases, others = (random_scenes(families, generator=generator, kind=kind) for _ in range(2))
-            changes = torch.randint(9, (families,), generator=generator).tolist()
+            changes = torch.randint(6, (families,), generator=generator).tolist()
             for base, other, change in zip(bases, others, changes, strict=True):
                 some = family(base, other, change)
                 if not any(scene.held_out for scene in some):

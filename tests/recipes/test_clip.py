@@ -9,7 +9,7 @@ from course_lib import checkpoints, recipes
 from course_lib.data import fashion_mnist, shapes
 from course_lib.data.archives import DataUnavailable
 from course_lib.data.fashion_captions import UNSEEN_FRAMES, plain_looks
-from course_lib.data.shapes_scene import POSITIONS, Scene, random_scenes
+from course_lib.data.shapes_scene import OPPOSITE, POSITIONS, Scene, random_scenes
 from course_lib.evaluation.shapes_exam import exam
 from course_lib.recipes import clip_fashion, clip_shapes
 from course_lib.training import Draws
@@ -28,6 +28,11 @@ def difference(a: Scene, b: Scene) -> int:
     return sum(words) + (a.place != b.place)
 
 
+def words(scene: Scene) -> list[str]:
+    """The words of all objects, sorted."""
+    return sorted(word for thing in scene.things for word in str(thing).split())
+
+
 def test_families_differ_in_little():
     scenes = clip_shapes.training_scenes(300)
     assert len(scenes) == 1200
@@ -37,6 +42,13 @@ def test_families_differ_in_little():
     for k in range(0, 1200, 4):
         base, *near = scenes[k : k + 4]
         assert all(difference(base, other) <= 2 for other in near)
+    for k in range(0, 1200, 4):
+        base, _, opposite, exchanged = scenes[k : k + 4]
+        if base.second is not None:
+            assert opposite == replace(base, place=OPPOSITE[base.place])
+            assert opposite.canonical != base.canonical
+            assert exchanged.place == base.place
+            assert words(exchanged) == words(base), "only who is what differs"
     changed = [other.canonical != scenes[k].canonical for k in range(0, 1200, 4) for other in scenes[k + 1 : k + 4]]
     assert sum(changed) / len(changed) > 0.7
     assert scenes == clip_shapes.training_scenes(300)
