@@ -100,6 +100,12 @@ CLIP_LOSS = Exercise(
             "same with logits.T.",
         ),
         Mistake(
+            "pictures only, one right caption",
+            lambda u, v, s, same=None: _bent(u, v, s, columns=0),
+            "lets pictures look for captions, but not captions for pictures, and ignores `same`. Add the direction with "
+            "logits.T, and make the targets from `same` where it is given.",
+        ),
+        Mistake(
             "captions only",
             lambda u, v, s, same=None: _bent(u, v, s, same, rows=0),
             "lets captions look for pictures, but not pictures for captions. Equation 13.5 has both.",
