@@ -102,8 +102,8 @@ CLIP_LOSS = Exercise(
         Mistake(
             "pictures only, one right caption",
             lambda u, v, s, same=None: _bent(u, v, s, columns=0),
-            "lets pictures look for captions, but not captions for pictures, and ignores `same`. Add the direction with "
-            "logits.T, and make the targets from `same` where it is given.",
+            "lets pictures look for captions, but not captions for pictures, and ignores `same`. Add the direction "
+            "with logits.T, and make the targets from `same` where it is given.",
         ),
         Mistake(
             "captions only",
