@@ -9,6 +9,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon
 from course_lib import checkpoints, runtime, show
 from course_lib.data import photograph, ring, shapes, train_and_test
 from course_lib.diffusion import MixtureDenoiser, Schedule, ddim, ddpm, posterior, q_sample
+from course_lib.evaluation.shapes_exam import embed_images
 from course_lib.foundations import (
     Corner,
     Lasso,
@@ -22,7 +23,7 @@ from course_lib.foundations import (
 )
 from course_lib.models.unet2015 import UNet2015
 from course_lib.pixels import from_uint8
-from course_lib.recipes import gan_fashion, vae_digits
+from course_lib.recipes import clip_shapes, gan_fashion, vae_digits
 from course_lib.training.fit import FitConfig, fit
 
 FIGURES = Path(__file__).resolve().parent.parent / "assets" / "figures"
@@ -397,6 +398,24 @@ def hero_09() -> None:
     (FIGURES / "09_hero.png").write_bytes(sheet.png())
 
 
+def hero_13() -> None:
+    """Five sentences, and beside each the four of four thousand new pictures that fit it best."""
+    sentences = (
+        "a large blue star at the top",
+        "there is a small green ring at the left",
+        "a large cyan circle in the center",  # a pair that was never trained on
+        "a small orange triangle at the right",
+        "a large red circle above a large yellow cross",
+    )
+    clip, pool = clip_shapes.load(), shapes.make(4000, seed=7)
+    with torch.no_grad():
+        found = (clip.encode_captions(sentences) @ embed_images(clip, pool.images).T).topk(4, dim=1).indices.cpu()
+    rows = [f"“{sentence}”".replace(" above ", "\nabove ").replace(" at the", "\nat the") for sentence in sentences]
+    rows = [row.replace(" in the", "\nin the") for row in rows]
+    figure = show.grid(pool.images[found.flatten()], columns=4, scale=3, row_titles=rows, alt="sentences find pictures")
+    (FIGURES / "13_hero.png").write_bytes(figure.png())
+
+
 def map_00() -> None:
     """The course's themes and what stands on what."""
     boxes = {  # name: (column, row, text)
@@ -440,7 +459,7 @@ def map_00() -> None:
 if __name__ == "__main__":
     for draw in (
         hero_01, states_01, hero_02, hero_03, hero_04, hero_05, hero_06, hero_07, hero_08, hero_09, hero_10, hero_11,
-        hero_12,
+        hero_12, hero_13,
         map_00,
     ):  # fmt: skip
         draw()

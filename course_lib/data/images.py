@@ -1,15 +1,15 @@
-"""Small helpers on pictures: padding 28×28 sets to 32×32, and one photograph that is always there."""
+"""Small helpers on pictures: padding 28×28 sets to 32×32, moving, and one photograph that is always there."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from course_lib.pixels import from_uint8, to_uint8
 
-__all__ = ["from_uint8", "pad_to_32", "photograph", "to_uint8"]
+__all__ = ["from_uint8", "moved", "pad_to_32", "photograph", "to_uint8"]
 
 
 def pad_to_32(images: Shaped[Tensor, "*batch 28 28"]) -> Shaped[Tensor, "*batch 32 32"]:
@@ -23,6 +23,21 @@ def pad_to_32(images: Shaped[Tensor, "*batch 28 28"]) -> Shaped[Tensor, "*batch 
     if tuple(images.shape[-2:]) != (28, 28):
         raise ValueError(f"images must end in 28×28 pixels, not in shape {tuple(images.shape[-2:])}")
     return F.pad(images, (2, 2, 2, 2), value=0 if images.dtype == torch.uint8 else -1)
+
+
+def moved(
+    images: Float[Tensor, "n channel height width"], shift: Int[Tensor, "n 2"]
+) -> Float[Tensor, "n channel height width"]:
+    """Each picture moved by `shift` (down, right) whole pixels; what leaves it is lost, -1 (black) comes in."""
+    height, width = images.shape[2:]
+    rows = torch.arange(height, device=images.device) - shift[:, 0, None]  # (n, height): where each row comes from
+    columns = torch.arange(width, device=images.device) - shift[:, 1, None]
+    inside = ((rows >= 0) & (rows < height))[:, None, :, None] & ((columns >= 0) & (columns < width))[:, None, None]
+    index = torch.arange(len(images), device=images.device)[:, None, None]
+    found = images.permute(0, 2, 3, 1)[
+        index, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None]
+    ]
+    return torch.where(inside, found.permute(0, 3, 1, 2), -1.0)
 
 
 def photograph(size: int | None = None) -> Float[Tensor, "1 3 height width"]:

@@ -33,6 +33,7 @@ from course_lib.data.shapes_oracle import Reading, Score, read, score
 from course_lib.data.shapes_render import PALETTE, depth_map, draw, edge_map, keypoints
 from course_lib.data.shapes_scene import (
     COLORS,
+    HELD_OUT,
     POSITIONS,
     RELATIONS,
     SHAPES,
@@ -45,6 +46,7 @@ from course_lib.data.shapes_scene import (
 
 __all__ = [
     "COLORS",
+    "HELD_OUT",
     "PALETTE",
     "POSITIONS",
     "RELATIONS",

@@ -18,6 +18,11 @@ COLORS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple")
 SIZES = ("small", "large")
 POSITIONS = ("left", "right", "top", "bottom", "center")
 RELATIONS = ("left of", "right of", "above", "below")
+OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+HELD_OUT = (  # one color for each shape that the course's text models are never trained on
+    ("cyan", "circle"), ("yellow", "square"), ("purple", "triangle"), ("orange", "cross"), ("red", "star"),
+    ("blue", "ring"),
+)  # fmt: skip
 
 Kind = Literal["any", "one", "two"]
 
@@ -66,6 +71,18 @@ class Scene:
     def things(self) -> tuple[Thing, ...]:
         """The objects: one or two."""
         return (self.first,) if self.second is None else (self.first, self.second)
+
+    @property
+    def canonical(self) -> Scene:
+        """The one of all scenes with this meaning that names "left of" or "above": equal for equal meanings."""
+        if self.place in ("right of", "below") and self.second is not None:
+            return Scene(self.second, OPPOSITE[self.place], self.first)
+        return self
+
+    @property
+    def held_out(self) -> bool:
+        """Whether an object has one of the pairs of color and shape in `HELD_OUT`."""
+        return any((thing.color, thing.shape) in HELD_OUT for thing in self.things)
 
 
 ALL_THINGS = tuple(Thing(size, color, shape) for shape, color, size in product(SHAPES, COLORS, SIZES))

@@ -85,7 +85,7 @@ def outcome(value: object, number: bool | str = False) -> Outcome:
         raise _Wrong("returns `...`: put your formula in its place.")
     if number and isinstance(value, int | float) and not isinstance(value, bool):
         return (torch.as_tensor(value),)
-    if number and isinstance(value, list | range) and all(isinstance(v, Real) for v in value):
+    if number and isinstance(value, list | tuple | range) and all(isinstance(v, Real) for v in value):
         return (torch.tensor([float(v) for v in value], dtype=torch.float64),)
     several = isinstance(value, tuple) or (isinstance(value, list) and all(isinstance(v, Tensor) for v in value))
     parts = tuple(value) if several else (value,)

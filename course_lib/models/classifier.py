@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from course_lib.data.images import moved
+
 
 def _block(channels: int, out: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU())
@@ -42,10 +44,4 @@ class Classifier(nn.Module):
 def augmented(images: Float[Tensor, "batch 1 height width"], mirror: Tensor, shift: Tensor) -> Tensor:
     """Pictures mirrored where `mirror` (batch,) is true and moved by `shift` (batch, 2) pixels, black coming in."""
     images = torch.where(mirror[:, None, None, None], images.flip(3), images)
-    height, width = images.shape[2:]
-    rows = torch.arange(height, device=images.device) - shift[:, 0, None]  # (batch, height): where each row comes from
-    columns = torch.arange(width, device=images.device) - shift[:, 1, None]
-    inside = ((rows >= 0) & (rows < height))[:, None, :, None] & ((columns >= 0) & (columns < width))[:, None, None, :]
-    batch = torch.arange(len(images), device=images.device)[:, None, None]
-    moved = images[batch, 0, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]][:, None]
-    return torch.where(inside, moved, -1.0)
+    return moved(images, shift)

@@ -1,6 +1,7 @@
 """Building blocks of the networks: embeddings of t, residual blocks, attention, ways to halve and double."""
 
 from course_lib.nn.attention import SelfAttention2d, attention
+from course_lib.nn.frozen import Freezable
 from course_lib.nn.geometry import (
     Layer,
     conv_multiplications,
@@ -20,12 +21,14 @@ from course_lib.nn.timestep import (
     timestep_embedding,
     unsqueeze_to,
 )
+from course_lib.nn.transformer import TransformerBlock, at_end, patches, visible
 
 __all__ = [
     "DOWN",
     "UP",
     "Count",
     "Downsample",
+    "Freezable",
     "Layer",
     "ResidualBlock",
     "Resize",
@@ -34,7 +37,9 @@ __all__ = [
     "TimeMLP",
     "TimestepBlock",
     "TimestepSequential",
+    "TransformerBlock",
     "Upsample",
+    "at_end",
     "attention",
     "conv_multiplications",
     "conv_output_size",
@@ -42,6 +47,7 @@ __all__ = [
     "group_norm",
     "modulate",
     "normalisation",
+    "patches",
     "receptive_field",
     "sinusoidal_table",
     "stamp",
@@ -49,5 +55,6 @@ __all__ = [
     "timestep_embedding",
     "transposed_output_size",
     "unsqueeze_to",
+    "visible",
     "zeroed",
 ]

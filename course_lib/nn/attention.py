@@ -1,23 +1,42 @@
-"""Self-attention between the pixels of a feature map."""
+"""Attention, and self-attention between the pixels of a feature map."""
 
 from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from course_lib.nn.residual import normalisation, zeroed
 
 
 def attention(
-    q: Float[Tensor, "... query dim"], k: Float[Tensor, "... key dim"], v: Float[Tensor, "... key value"]
+    q: Float[Tensor, "... query dim"],
+    k: Float[Tensor, "... key dim"],
+    v: Float[Tensor, "... key value"],
+    mask: Bool[Tensor, "..."] | None = None,
 ) -> Float[Tensor, "... query value"]:
-    """softmax(q kᵀ / √dim) v, written out. PyTorch's scaled_dot_product_attention gives the same with less memory."""
+    """softmax(q kᵀ / √dim) v, written out. PyTorch's scaled_dot_product_attention gives the same with less memory.
+
+    `mask`, which broadcasts to (..., query, key), is True where a query may look at a key.
+    """
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
     return scores.softmax(dim=-1) @ v
+
+
+def quick_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """`attention` by the quicker of two ways: PyTorch's, but by hand where a CPU trains in bfloat16.
+
+    There the gradient of PyTorch's takes five times as long (256 × 2 heads × 64 tokens: 224 ms against 47 ms).
+    """
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad:
+        return attention(q, k, v, mask)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
 class SelfAttention2d(nn.Module):
