@@ -1,22 +1,41 @@
-"""Measuring pictures: Fréchet distance with its floor, a fixed classifier, nearest pictures, overlap of classes."""
+"""Measuring pictures: Fréchet and kernel distance, precision and recall, a fixed classifier, nearest pictures."""
 
-from course_lib.evaluation.frechet import distance_to_real, feature_distance, floor, frechet_distance, moments
+from course_lib.evaluation.frechet import (
+    distance_to_real,
+    expected_floor,
+    feature_distance,
+    floor,
+    frechet_distance,
+    mean_over_pairs,
+    moments,
+)
+from course_lib.evaluation.kernel_distance import KernelDistance, cubic_kernel, kernel_distance, mmd_squared
 from course_lib.evaluation.neighbours import Neighbours, nearest
+from course_lib.evaluation.precision_recall import Overlap, neighbour_radius, precision_recall
 from course_lib.evaluation.segmentation import class_iou
 from course_lib.evaluation.yardstick import Report, Seen, fashion_classifier, look, report
 
 __all__ = [
+    "KernelDistance",
     "Neighbours",
+    "Overlap",
     "Report",
     "Seen",
     "class_iou",
+    "cubic_kernel",
     "distance_to_real",
+    "expected_floor",
     "fashion_classifier",
     "feature_distance",
     "floor",
     "frechet_distance",
+    "kernel_distance",
     "look",
+    "mean_over_pairs",
+    "mmd_squared",
     "moments",
     "nearest",
+    "neighbour_radius",
+    "precision_recall",
     "report",
 ]

@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 
 def moments(features: Float[Tensor, "n d"]) -> tuple[Float64[Tensor, " d"], Float64[Tensor, "d d"]]:
-    """Mean and covariance (divided by n - 1) of n feature vectors, in float64. Raises ValueError for n ≤ d.
+    """Mean and covariance (divided by n - 1) of n feature vectors, in float64.
 
-    With no more pictures than features the covariance is singular and the distance mostly measures n.
+    With n ≤ d the covariance is singular and the distance mostly measures n: a warning says so, with a number. Raises
+    ValueError for fewer than two vectors and for values that are not finite.
     """
-    n, d = features.shape
-    if n <= d:
-        raise ValueError(f"features has n={n} rows and d={d} columns; the distance needs n > d, better n > 10 d")
+    if features.ndim != 2 or features.shape[0] < 2 or features.shape[1] < 1:
+        raise ValueError(f"features must have shape (n, d) with n ≥ 2 and d ≥ 1, not {tuple(features.shape)}")
     if not torch.isfinite(features).all():
         raise ValueError("features holds values that are not finite; look at the pictures they came from")
-    x = features.double().cpu()
-    return x.mean(dim=0), torch.cov(x.T).reshape(d, d)
+    x = features.detach().cpu().double()
+    n, d = x.shape
+    if n <= d:
+        apart = ""
+        if n >= 4:
+            order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+            first, second = (_moments(x[part]) for part in order.chunk(2))
+            apart = f": its own two halves are {frechet_distance(*first, *second):.3g} apart"
+        warnings.warn(
+            f"features has n={n} rows and d={d} columns; with n ≤ d a distance mostly measures n{apart}. Take more "
+            "than d, better 10 d, and compare at equal n",
+            stacklevel=2,
+        )
+    return _moments(x)
+
+
+def _moments(x: Float64[Tensor, "n d"]) -> tuple[Float64[Tensor, " d"], Float64[Tensor, "d d"]]:
+    return x.mean(dim=0), torch.cov(x.T).reshape(x.shape[1], x.shape[1])
 
 
 def frechet_distance(
@@ -26,28 +44,65 @@ def frechet_distance(
 ) -> float:
     """‖mean_a - mean_b‖² + tr(A + B - 2 (A^½ B A^½)^½) for the covariances A and B: squared feature units.
 
-    The distance (squared) of two Gaussians in the sense of Wasserstein: 0 if they are equal. Computed from eigenvalues
-    of symmetric matrices, so it never turns complex. Dowson & Landau 1982; Heusel et al. 2017, arXiv:1706.08500, eq. 6.
-    Raises ValueError for shapes that differ and covariances that are not symmetric or have negative eigenvalues.
+    The distance (squared) of two Gaussians in the sense of Wasserstein: 0 if they are equal. Computed from roots of
+    symmetric matrices, so it never turns complex. Dowson & Landau 1982; Heusel et al. 2017, arXiv:1706.08500, eq. 6.
+    Raises ValueError for shapes that differ, values that are not finite, and matrices that are no covariances.
     """
-    mean_a, cov_a, mean_b, cov_b = (torch.as_tensor(x).double().cpu() for x in (mean_a, cov_a, mean_b, cov_b))
-    d = len(mean_a)
-    for name, value, shape in (("mean_b", mean_b, (d,)), ("cov_a", cov_a, (d, d)), ("cov_b", cov_b, (d, d))):
-        if value.shape != shape:
-            raise ValueError(f"{name} has shape {tuple(value.shape)}, but mean_a has {d} entries; it should be {shape}")
-    roots = []
-    for name, cov in (("cov_a", cov_a), ("cov_b", cov_b)):
-        scale = cov.abs().max().clamp(min=1e-300)
-        if not torch.allclose(cov, cov.T, rtol=0, atol=1e-8 * scale.item()):
-            raise ValueError(f"{name} is not symmetric; give a covariance matrix")
-        values, vectors = torch.linalg.eigh((cov + cov.T) / 2)
-        if values[0] < -1e-8 * scale:
-            raise ValueError(f"{name} has the negative eigenvalue {values[0].item():.3g}; give a covariance matrix")
-        roots.append(vectors * values.clamp(min=0).sqrt())  # r with r rᵀ = cov
-    # The eigenvalues of A^½ B A^½ are the squared singular values of r_aᵀ r_b.
-    overlap = torch.linalg.svdvals(roots[0].T @ roots[1]).sum()
-    distance = (mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * overlap
-    return max(distance.item(), 0.0)
+    given = {"mean_a": mean_a, "cov_a": cov_a, "mean_b": mean_b, "cov_b": cov_b}
+    for name, value in given.items():
+        if torch.is_complex(torch.as_tensor(value)):
+            raise TypeError(f"{name} is complex, but means and covariances of features are real")
+    exact = {name: torch.as_tensor(value).detach().cpu().double() for name, value in given.items()}
+    if exact["mean_a"].ndim != 1:
+        raise ValueError(f"mean_a must have shape (d,), not {tuple(exact['mean_a'].shape)}")
+    d = len(exact["mean_a"])
+    for name, value in exact.items():
+        wanted = (d, d) if name.startswith("cov") else (d,)
+        if value.shape != wanted:
+            raise ValueError(
+                f"{name} has shape {tuple(value.shape)}, but mean_a has {d} entries; it should be {wanted}"
+            )
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{name} holds values that are not finite; look at the features it came from")
+    root_a, root_b = (_root(exact[name], name, torch.as_tensor(given[name]).dtype) for name in ("cov_a", "cov_b"))
+    # The eigenvalues of A^½ B A^½ are the squared singular values of root_aᵀ root_b.
+    overlap = torch.linalg.svdvals(root_a.T @ root_b).sum()
+    apart = (exact["mean_a"] - exact["mean_b"]).square().sum()
+    return max((apart + exact["cov_a"].trace() + exact["cov_b"].trace() - 2 * overlap).item(), 0.0)
+
+
+def _root(cov: Float64[Tensor, "d d"], name: str, dtype: torch.dtype) -> Float64[Tensor, "d k"]:
+    """R with R Rᵀ = cov, one column per direction in which it varies at all. ValueError if it is no covariance.
+
+    `dtype` is what cov was computed in: an eigenvalue that its rounding can explain is 0. Without the cut, a zero of
+    1e-17 would come out of the square root as 3e-9, and hundreds of them would be seen in the distance.
+    """
+    rounding = torch.finfo(dtype).eps if dtype.is_floating_point else torch.finfo(torch.float64).eps
+    largest = cov.abs().max().item()
+    allowed = min(max(1e-8, 8 * len(cov) * rounding), 0.01) * largest
+    if ((cov - cov.T).abs() > allowed).any():
+        raise ValueError(f"{name} is not symmetric; give a covariance matrix")
+    values, vectors = torch.linalg.eigh((cov + cov.T) / 2)  # ascending
+    if values[0] < -allowed:
+        raise ValueError(f"{name} has the negative eigenvalue {values[0].item():.3g}; give a covariance matrix")
+    kept = values > len(cov) * torch.finfo(torch.float64).eps * values[-1].clamp(min=0)
+    return vectors[:, kept] * values[kept].sqrt()
+
+
+def expected_floor(covariance: Float[Tensor, "d d"], n: int) -> float:
+    """What two sets of n draws each from one Gaussian are apart, on average: it depends on its covariance only.
+
+    (5/2 tr Σ + Σ_ij λ_i λ_j / (λ_i + λ_j)) / n for the eigenvalues λ: the first term of a series in 1/n, for n > d; it
+    is d (d + 5) / (2n) for the unit matrix. Raises ValueError for n < 2 or a matrix that is no covariance.
+    """
+    if n < 2:
+        raise ValueError(f"n={n} draws have no covariance; it takes 2 at least")
+    covariance = torch.as_tensor(covariance)
+    if covariance.ndim != 2 or covariance.shape[0] != covariance.shape[1]:
+        raise ValueError(f"covariance must have shape (d, d), not {tuple(covariance.shape)}")
+    spread = _root(covariance.detach().cpu().double(), "covariance", covariance.dtype).square().sum(dim=0)
+    pairs = spread[:, None] * spread / (spread[:, None] + spread)
+    return ((2.5 * spread.sum() + pairs.sum()) / n).item()
 
 
 def feature_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
@@ -65,8 +120,7 @@ def distance_to_real(
     n = len(samples)
     if n > len(real):
         raise ValueError(f"n={n} samples need as many real pictures, but there are {len(real)}")
-    generator = torch.Generator().manual_seed(seed)
-    orders = [torch.randperm(len(real), generator=generator) for _ in range(splits)]
+    orders = _orders(len(real), seed, splits)
     return sum(feature_distance(samples, real[order[:n]]) for order in orders) / splits
 
 
@@ -76,8 +130,23 @@ def floor(features: Float[Tensor, "count d"], n: int, seed: int = 0, splits: int
     A single pair of sets says little: for 1,000 pictures it may be off by half. Hence the mean over `splits` of them.
     Raises ValueError where there are fewer than 2n.
     """
+    return mean_over_pairs(features, n, _orders(len(features), seed, splits))
+
+
+def mean_over_pairs(features: Float[Tensor, "count d"], n: int, orders: list[Int[Tensor, " count"]]) -> float:
+    """Mean Fréchet distance of the first n features and the next n, in each of these orders (permutations).
+
+    Raises ValueError where there are fewer than 2n features, or no order.
+    """
     if 2 * n > len(features):
         raise ValueError(f"n={n} needs {2 * n} real pictures for two disjoint sets, but there are {len(features)}")
+    if not orders:
+        raise ValueError("orders is empty; give at least one permutation")
+    found = [feature_distance(features[order[:n]], features[order[n : 2 * n]]) for order in orders]
+    return sum(found) / len(found)
+
+
+def _orders(count: int, seed: int, splits: int) -> list[Int[Tensor, " count"]]:
+    """As many random permutations of 0…count-1."""
     generator = torch.Generator().manual_seed(seed)
-    orders = [torch.randperm(len(features), generator=generator) for _ in range(splits)]
-    return sum(feature_distance(features[o[:n]], features[o[n : 2 * n]]) for o in orders) / splits
+    return [torch.randperm(count, generator=generator) for _ in range(splits)]
