@@ -11,7 +11,7 @@ from course_lib.evaluation.frechet import (
 )
 from course_lib.evaluation.kernel_distance import KernelDistance, cubic_kernel, kernel_distance, mmd_squared
 from course_lib.evaluation.neighbours import Neighbours, nearest
-from course_lib.evaluation.precision_recall import Overlap, neighbour_radius, precision_recall
+from course_lib.evaluation.precision_recall import Overlap, inside_balls, neighbour_radius, precision, precision_recall
 from course_lib.evaluation.segmentation import class_iou
 from course_lib.evaluation.yardstick import Report, Seen, fashion_classifier, look, report
 
@@ -29,6 +29,7 @@ __all__ = [
     "feature_distance",
     "floor",
     "frechet_distance",
+    "inside_balls",
     "kernel_distance",
     "look",
     "mean_over_pairs",
@@ -36,6 +37,7 @@ __all__ = [
     "moments",
     "nearest",
     "neighbour_radius",
+    "precision",
     "precision_recall",
     "report",
 ]

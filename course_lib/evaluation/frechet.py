@@ -15,24 +15,34 @@ def moments(features: Float[Tensor, "n d"]) -> tuple[Float64[Tensor, " d"], Floa
     With n ≤ d the covariance is singular and the distance mostly measures n: a warning says so, with a number. Raises
     ValueError for fewer than two vectors and for values that are not finite.
     """
+    x = _checked(features)
+    _warn_of_few(x)
+    return _moments(x)
+
+
+def _checked(features: Float[Tensor, "n d"]) -> Float64[Tensor, "n d"]:
     if features.ndim != 2 or features.shape[0] < 2 or features.shape[1] < 1:
         raise ValueError(f"features must have shape (n, d) with n ≥ 2 and d ≥ 1, not {tuple(features.shape)}")
     if not torch.isfinite(features).all():
         raise ValueError("features holds values that are not finite; look at the pictures they came from")
-    x = features.detach().cpu().double()
+    return features.detach().cpu().double()
+
+
+def _warn_of_few(x: Float64[Tensor, "n d"]) -> None:
+    """Where n ≤ d: a warning with a number to think about, the distance between the set's own halves."""
     n, d = x.shape
-    if n <= d:
-        apart = ""
-        if n >= 4:
-            order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
-            first, second = (_moments(x[part]) for part in order.chunk(2))
-            apart = f": its own two halves are {frechet_distance(*first, *second):.3g} apart"
-        warnings.warn(
-            f"features has n={n} rows and d={d} columns; with n ≤ d a distance mostly measures n{apart}. Take more "
-            "than d, better 10 d, and compare at equal n",
-            stacklevel=2,
-        )
-    return _moments(x)
+    if n > d:
+        return
+    apart = ""
+    if n >= 4:
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+        first, second = (_moments(x[part]) for part in order.chunk(2))
+        apart = f": its own two halves are {frechet_distance(*first, *second):.3g} apart"
+    warnings.warn(
+        f"features has n={n} rows and d={d} columns; with n ≤ d a distance mostly measures n{apart}. Take more than d, "
+        "better 10 d, and compare at equal n",
+        stacklevel=3,
+    )
 
 
 def _moments(x: Float64[Tensor, "n d"]) -> tuple[Float64[Tensor, " d"], Float64[Tensor, "d d"]]:
@@ -48,43 +58,59 @@ def frechet_distance(
     symmetric matrices, so it never turns complex. Dowson & Landau 1982; Heusel et al. 2017, arXiv:1706.08500, eq. 6.
     Raises ValueError for shapes that differ, values that are not finite, and matrices that are no covariances.
     """
-    given = {"mean_a": mean_a, "cov_a": cov_a, "mean_b": mean_b, "cov_b": cov_b}
+    mean_a, cov_a, mean_b, cov_b = _checked_moments(mean_a=mean_a, cov_a=cov_a, mean_b=mean_b, cov_b=cov_b)
+    # The eigenvalues of A^½ B A^½ are the squared singular values of root_aᵀ root_b, for any roots of A and B.
+    overlap = torch.linalg.svdvals(_root(cov_a).T @ _root(cov_b)).sum()
+    distance = (mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * overlap
+    return max(distance.item(), 0.0)
+
+
+def _checked_moments(**given: Tensor) -> list[Float64[Tensor, "..."]]:
+    """The means and covariances in float64; TypeError or ValueError, which names the first that is none."""
+    exact, d = [], None
     for name, value in given.items():
-        if torch.is_complex(torch.as_tensor(value)):
+        value = torch.as_tensor(value)
+        if value.is_complex():
             raise TypeError(f"{name} is complex, but means and covariances of features are real")
-    exact = {name: torch.as_tensor(value).detach().cpu().double() for name, value in given.items()}
-    if exact["mean_a"].ndim != 1:
-        raise ValueError(f"mean_a must have shape (d,), not {tuple(exact['mean_a'].shape)}")
-    d = len(exact["mean_a"])
-    for name, value in exact.items():
+        if d is None and value.ndim != 1:
+            raise ValueError(f"{name} must have shape (d,), not {tuple(value.shape)}")
+        d = len(value) if d is None else d
         wanted = (d, d) if name.startswith("cov") else (d,)
         if value.shape != wanted:
             raise ValueError(
-                f"{name} has shape {tuple(value.shape)}, but mean_a has {d} entries; it should be {wanted}"
+                f"{name} has shape {tuple(value.shape)}, but the first mean has {d} entries: {wanted} fits"
             )
-        if not torch.isfinite(value).all():
-            raise ValueError(f"{name} holds values that are not finite; look at the features it came from")
-    root_a, root_b = (_root(exact[name], name, torch.as_tensor(given[name]).dtype) for name in ("cov_a", "cov_b"))
-    # The eigenvalues of A^½ B A^½ are the squared singular values of root_aᵀ root_b.
-    overlap = torch.linalg.svdvals(root_a.T @ root_b).sum()
-    apart = (exact["mean_a"] - exact["mean_b"]).square().sum()
-    return max((apart + exact["cov_a"].trace() + exact["cov_b"].trace() - 2 * overlap).item(), 0.0)
+        exact.append(_checked_covariance(value, name) if name.startswith("cov") else _finite(value, name))
+    return exact
 
 
-def _root(cov: Float64[Tensor, "d d"], name: str, dtype: torch.dtype) -> Float64[Tensor, "d k"]:
-    """R with R Rᵀ = cov, one column per direction in which it varies at all. ValueError if it is no covariance.
+def _finite(value: Tensor, name: str) -> Float64[Tensor, "..."]:
+    if not torch.isfinite(value).all():
+        raise ValueError(f"{name} holds values that are not finite; look at the features it came from")
+    return value.detach().cpu().double()
 
-    `dtype` is what cov was computed in: an eigenvalue that its rounding can explain is 0. Without the cut, a zero of
-    1e-17 would come out of the square root as 3e-9, and hundreds of them would be seen in the distance.
-    """
-    rounding = torch.finfo(dtype).eps if dtype.is_floating_point else torch.finfo(torch.float64).eps
-    largest = cov.abs().max().item()
-    allowed = min(max(1e-8, 8 * len(cov) * rounding), 0.01) * largest
+
+def _checked_covariance(given: Tensor, name: str) -> Float64[Tensor, "d d"]:
+    """The matrix in float64, made symmetric. ValueError where more than its old dtype's rounding would be mended."""
+    cov = _finite(given, name)
+    rounding = torch.finfo(given.dtype if given.is_floating_point() else torch.float64).eps
+    allowed = min(max(1e-8, 8 * len(cov) * rounding), 0.01) * cov.abs().max()
     if ((cov - cov.T).abs() > allowed).any():
         raise ValueError(f"{name} is not symmetric; give a covariance matrix")
-    values, vectors = torch.linalg.eigh((cov + cov.T) / 2)  # ascending
-    if values[0] < -allowed:
-        raise ValueError(f"{name} has the negative eigenvalue {values[0].item():.3g}; give a covariance matrix")
+    cov = (cov + cov.T) / 2
+    lowest = torch.linalg.eigvalsh(cov)[0]
+    if lowest < -allowed:
+        raise ValueError(f"{name} has the negative eigenvalue {lowest.item():.3g}; give a covariance matrix")
+    return cov
+
+
+def _root(cov: Float64[Tensor, "d d"]) -> Float64[Tensor, "d k"]:
+    """R with R Rᵀ = cov, one column per direction in which it varies at all.
+
+    An eigenvalue that rounding can explain is 0: a zero of 1e-17 would come out of the square root as 3e-9, and
+    hundreds of them would be seen in the distance.
+    """
+    values, vectors = torch.linalg.eigh(cov)  # ascending
     kept = values > len(cov) * torch.finfo(torch.float64).eps * values[-1].clamp(min=0)
     return vectors[:, kept] * values[kept].sqrt()
 
@@ -96,11 +122,11 @@ def expected_floor(covariance: Float[Tensor, "d d"], n: int) -> float:
     is d (d + 5) / (2n) for the unit matrix. Raises ValueError for n < 2 or a matrix that is no covariance.
     """
     if n < 2:
-        raise ValueError(f"n={n} draws have no covariance; it takes 2 at least")
+        raise ValueError(f"n={n} pictures have no covariance; it takes 2 at least")
     covariance = torch.as_tensor(covariance)
     if covariance.ndim != 2 or covariance.shape[0] != covariance.shape[1]:
         raise ValueError(f"covariance must have shape (d, d), not {tuple(covariance.shape)}")
-    spread = _root(covariance.detach().cpu().double(), "covariance", covariance.dtype).square().sum(dim=0)
+    spread = _root(_checked_covariance(covariance, "covariance")).square().sum(dim=0)  # the eigenvalues
     pairs = spread[:, None] * spread / (spread[:, None] + spread)
     return ((2.5 * spread.sum() + pairs.sum()) / n).item()
 
@@ -120,8 +146,9 @@ def distance_to_real(
     n = len(samples)
     if n > len(real):
         raise ValueError(f"n={n} samples need as many real pictures, but there are {len(real)}")
+    ours, theirs = moments(samples), _checked(real)
     orders = _orders(len(real), seed, splits)
-    return sum(feature_distance(samples, real[order[:n]]) for order in orders) / splits
+    return sum(frechet_distance(*ours, *_moments(theirs[order[:n]])) for order in orders) / splits
 
 
 def floor(features: Float[Tensor, "count d"], n: int, seed: int = 0, splits: int = 16) -> float:
@@ -138,12 +165,16 @@ def mean_over_pairs(features: Float[Tensor, "count d"], n: int, orders: list[Int
 
     Raises ValueError where there are fewer than 2n features, or no order.
     """
+    if n < 2:
+        raise ValueError(f"n={n} pictures have no covariance; it takes 2 at least")
     if 2 * n > len(features):
         raise ValueError(f"n={n} needs {2 * n} real pictures for two disjoint sets, but there are {len(features)}")
     if not orders:
         raise ValueError("orders is empty; give at least one permutation")
-    found = [feature_distance(features[order[:n]], features[order[n : 2 * n]]) for order in orders]
-    return sum(found) / len(found)
+    x = _checked(features)
+    _warn_of_few(x[:n])
+    pairs = [(_moments(x[order[:n]]), _moments(x[order[n : 2 * n]])) for order in orders]
+    return sum(frechet_distance(*one, *other) for one, other in pairs) / len(pairs)
 
 
 def _orders(count: int, seed: int, splits: int) -> list[Int[Tensor, " count"]]:

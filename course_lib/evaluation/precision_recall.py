@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 CHUNK = 1_000  # rows of the distance matrix in memory at once
@@ -23,9 +23,22 @@ class Overlap(NamedTuple):
 def neighbour_radius(points: Float[Tensor, "n d"], k: int = 3) -> Float64[Tensor, " n"]:
     """Distance of each point to its k-th nearest neighbour among the others. Raises ValueError unless 1 ≤ k < n."""
     _check("points", points, k)
-    x = points.cpu().double()
+    x = points.detach().cpu().double()
     # Its distance to itself, 0, stands among the n: the k-th of the others is the (k + 1)-th smallest.
     return torch.cat([_distances(rows, x).kthvalue(k + 1, dim=1).values for rows in x.split(CHUNK)])
+
+
+def inside_balls(points: Float[Tensor, "n d"], centres: Float[Tensor, "m d"], k: int = 3) -> Bool[Tensor, "n m"]:
+    """Whether point i lies in the ball around centre j that reaches to its k-th nearest neighbour (on the rim: yes)."""
+    radius = neighbour_radius(centres, k)
+    points, centres = points.detach().cpu().double(), centres.detach().cpu().double()
+    return torch.cat([_distances(rows, centres) <= radius for rows in points.split(CHUNK)])
+
+
+def precision(samples: Float[Tensor, "n d"], real: Float[Tensor, "m d"], k: int = 3) -> float:
+    """Share of the samples that lie in the ball of at least one real point; with the two swapped it is the recall."""
+    _check_pair(samples, real, k)
+    return inside_balls(samples, real, k).any(dim=1).double().mean().item()
 
 
 def precision_recall(samples: Float[Tensor, "n d"], real: Float[Tensor, "m d"], k: int = 3) -> Overlap:
@@ -35,34 +48,28 @@ def precision_recall(samples: Float[Tensor, "n d"], real: Float[Tensor, "m d"], 
     Kynkäänniemi et al. 2019, arXiv:1904.06991, eqs. 1 and 2 (their k is 3); density and coverage: Naeem et al. 2020,
     arXiv:2002.09797, eqs. 4 and 5 (their k is 5). Raises ValueError for sets that do not fit, or k ≥ n or m.
     """
-    for name, x in (("samples", samples), ("real", real)):
-        _check(name, x, k)
-    if samples.shape[1] != real.shape[1]:
-        raise ValueError(
-            f"samples has {samples.shape[1]} features and real has {real.shape[1]}; take both from the same network"
-        )
-    samples, real = samples.cpu().double(), real.cpu().double()
-    around_real, around_samples = neighbour_radius(real, k), neighbour_radius(samples, k)
-    inside, holds_sample = 0, torch.zeros(len(real), dtype=torch.bool)
-    believable, recalled = 0, torch.zeros(len(real), dtype=torch.bool)
-    for rows, radius in zip(samples.split(CHUNK), around_samples.split(CHUNK), strict=True):
-        gap = _distances(rows, real)
-        in_real_ball = gap <= around_real
-        inside += in_real_ball.sum().item()
-        believable += in_real_ball.any(dim=1).sum().item()
-        holds_sample |= in_real_ball.any(dim=0)
-        recalled |= (gap <= radius[:, None]).any(dim=0)
+    _check_pair(samples, real, k)
+    inside = inside_balls(samples, real, k)
     return Overlap(
-        precision=believable / len(samples),
-        recall=recalled.double().mean().item(),
-        density=inside / (k * len(samples)),
-        coverage=holds_sample.double().mean().item(),
+        precision=inside.any(dim=1).double().mean().item(),
+        recall=precision(real, samples, k),
+        density=inside.sum().item() / (k * len(samples)),
+        coverage=inside.any(dim=0).double().mean().item(),
     )
 
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:
     """Euclidean distances, each from the differences themselves: the same pair gives the same number everywhere."""
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _check_pair(samples: Tensor, real: Tensor, k: int) -> None:
+    for name, x in (("samples", samples), ("real", real)):
+        _check(name, x, k)
+    if samples.shape[1] != real.shape[1]:
+        raise ValueError(
+            f"samples has {samples.shape[1]} features and real has {real.shape[1]}; take both from the same network"
+        )
 
 
 def _check(name: str, points: Tensor, k: int) -> None:
