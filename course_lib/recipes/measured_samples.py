@@ -43,15 +43,16 @@ FORGED, FORGE_STEPS = 400, 250
 # How each family is drawn (n, folder) -> (n, 1, 32, 32), whose checkpoint it is, and calls of the network per picture.
 FAMILIES: dict[str, tuple[Callable[[int, Path], Tensor], str, int]] = {
     "GAN": (lambda n, folder: _drawn("gan_fashion", n), "gan_fashion", 1),
-    "VAE": (lambda n, folder: _drawn("vae_fashion", n), "vae_fashion", 1),
+    "VAE, prior": (lambda n, folder: _drawn("vae_fashion", n, source="prior"), "vae_fashion", 1),
+    "VAE, fitted prior": (lambda n, folder: _drawn("vae_fashion", n, source="fitted"), "vae_fashion", 1),
     "diffusion, 5 steps": (lambda n, folder: _walked(n, 5, folder), ddpm_fashion.NAME, 5),
     "diffusion, 50 steps": (lambda n, folder: _walked(n, 50, folder), ddpm_fashion.NAME, 50),
 }
 
 
-def _drawn(recipe: str, n: int) -> Float[Tensor, "n 1 32 32"]:
+def _drawn(recipe: str, n: int, **options: str) -> Float[Tensor, "n 1 32 32"]:
     module = recipes.load(recipe)
-    return module.draw(module.load(), n, SEED).float().cpu()
+    return module.draw(module.load(), n, SEED, **options).float().cpu()
 
 
 def _walked(n: int, steps: int, folder: Path) -> Float[Tensor, "n 1 32 32"]:
