@@ -238,6 +238,14 @@ BREAKS = (
     Break("u-net size: odd maps pass", "course_lib/models/unet2015.py", "even = even and side % 2 == 0", "even = even and side > 0", "tests/equations/test_07.py"),
     Break("resize: antialias not handed on", "course_lib/nn/resampling.py", '"antialias": self.antialias}', '"antialias": False}', "tests/nn/test_resampling.py"),
     Break("iou: both counted twice", "course_lib/evaluation/segmentation.py", "table.sum(1) - both)", "table.sum(1))", "tests/evaluation/test_segmentation.py tests/equations/test_07.py"),
+    Break("fréchet: roots of rounding", "course_lib/evaluation/frechet.py", "kept = values > len(cov) * torch.finfo(torch.float64).eps * values[-1].clamp(min=0)", "kept = values > 0", "tests/evaluation"),
+    Break("fréchet: covariance over n", "course_lib/evaluation/frechet.py", "torch.cov(x.T).reshape", "torch.cov(x.T, correction=0).reshape", "tests/evaluation"),
+    Break("fréchet floor: sets overlap", "course_lib/evaluation/frechet.py", "x[order[n : 2 * n]]", "x[order[n // 2 : n // 2 + n]]", "tests/evaluation tests/lesson/test_exercises.py"),
+    Break("kernel distance: biased", "course_lib/evaluation/kernel_distance.py", "- _own_kernels(a)) / (n * (n - 1))", ") / (n * n)", "tests/evaluation"),
+    Break("kernel distance: error of one block", "course_lib/evaluation/kernel_distance.py", "found.std().item() / math.sqrt(blocks)", "found.std().item()", "tests/evaluation"),
+    Break("precision: its own neighbour", "course_lib/evaluation/precision_recall.py", "kthvalue(k + 1, dim=1)", "kthvalue(k, dim=1)", "tests/evaluation"),
+    Break("exercise 14.1: flat clouds not tried", f"{EXERCISES}/lesson_14.py", "properties=(_flat_clouds,)", "properties=()", "tests/lesson/test_lesson_14.py"),
+    Break("exercise 14.3: sets of equal size only", f"{EXERCISES}/clouds.py", "((4, 8), (9, 13), (2, 6))", "((4, 8), (4, 5), (2, 6))", "tests/lesson/test_lesson_14.py"),
 )
 # fmt: on
 

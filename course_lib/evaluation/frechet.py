@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64, Int, Real
 from torch import Tensor
 
 
@@ -50,7 +50,7 @@ def _moments(x: Float64[Tensor, "n d"]) -> tuple[Float64[Tensor, " d"], Float64[
 
 
 def frechet_distance(
-    mean_a: Float[Tensor, " d"], cov_a: Float[Tensor, "d d"], mean_b: Float[Tensor, " d"], cov_b: Float[Tensor, "d d"]
+    mean_a: Real[Tensor, " d"], cov_a: Real[Tensor, "d d"], mean_b: Real[Tensor, " d"], cov_b: Real[Tensor, "d d"]
 ) -> float:
     """‖mean_a - mean_b‖² + tr(A + B - 2 (A^½ B A^½)^½) for the covariances A and B: squared feature units.
 
@@ -115,7 +115,7 @@ def _root(cov: Float64[Tensor, "d d"]) -> Float64[Tensor, "d k"]:
     return vectors[:, kept] * values[kept].sqrt()
 
 
-def expected_floor(covariance: Float[Tensor, "d d"], n: int) -> float:
+def expected_floor(covariance: Real[Tensor, "d d"], n: int) -> float:
     """What two sets of n draws each from one Gaussian are apart, on average: it depends on its covariance only.
 
     (5/2 tr Σ + Σ_ij λ_i λ_j / (λ_i + λ_j)) / n for the eigenvalues λ: the first term of a series in 1/n, for n > d; it
