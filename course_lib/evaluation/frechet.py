@@ -72,8 +72,8 @@ def _checked_moments(**given: Tensor) -> list[Float64[Tensor, "..."]]:
         value = torch.as_tensor(value)
         if value.is_complex():
             raise TypeError(f"{name} is complex, but means and covariances of features are real")
-        if d is None and value.ndim != 1:
-            raise ValueError(f"{name} must have shape (d,), not {tuple(value.shape)}")
+        if d is None and (value.ndim != 1 or not len(value)):
+            raise ValueError(f"{name} must have shape (d,) with d ≥ 1, not {tuple(value.shape)}")
         d = len(value) if d is None else d
         wanted = (d, d) if name.startswith("cov") else (d,)
         if value.shape != wanted:
@@ -141,11 +141,13 @@ def distance_to_real(
 ) -> float:
     """Mean Fréchet distance of n samples to `splits` random sets of n real pictures: one set's luck averages out.
 
-    Raises ValueError where there are fewer than n real pictures.
+    Raises ValueError where there are fewer than n real pictures, or no splits.
     """
     n = len(samples)
     if n > len(real):
         raise ValueError(f"n={n} samples need as many real pictures, but there are {len(real)}")
+    if splits < 1:
+        raise ValueError(f"splits={splits} must be at least 1")
     ours, theirs = moments(samples), _checked(real)
     orders = _orders(len(real), seed, splits)
     return sum(frechet_distance(*ours, *_moments(theirs[order[:n]])) for order in orders) / splits
