@@ -38,7 +38,7 @@ SEED = 0
 SAMPLES = 2_000
 SHOWN = 48  # pictures of each family that are stored
 STEP = 1 / 48  # features are stored as bytes, in this unit: up to 5.3
-WALK_STEPS, WALKERS = 20, 1_000
+WALK_STEPS, WALKERS = 20, 500
 FORGED, FORGE_STEPS = 400, 250
 # How each family is drawn (n, folder) -> (n, 1, 32, 32), whose checkpoint it is, and calls of the network per picture.
 FAMILIES: dict[str, tuple[Callable[[int, Path], Tensor], str, int]] = {
@@ -207,7 +207,14 @@ def card(tensors: dict[str, Tensor], near: dict[str, float], seconds: float) -> 
     sources = {name: checkpoints.verify(recipe)["sha256"] for name, (_, recipe, _) in FAMILIES.items()}
     return _card.made(
         NAME,
-        config={"n": n, "feature_step": STEP, "networks": sources, "calls": {k: v[2] for k, v in FAMILIES.items()}},
+        config={
+            "n": n,
+            "walk": {"n": WALKERS, "steps": WALK_STEPS},
+            "forged": {"n": FORGED, "steps": FORGE_STEPS},
+            "feature_step": STEP,
+            "networks": sources,
+            "calls": {name: calls for name, (_, _, calls) in FAMILIES.items()},
+        },
         seed=SEED,
         data="samples of the course's own models; Fashion-MNIST, padded to 32x32, its test images",
         seconds=seconds,
