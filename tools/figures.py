@@ -9,6 +9,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon
 from course_lib import checkpoints, runtime, show
 from course_lib.data import photograph, ring, shapes, train_and_test
 from course_lib.diffusion import MixtureDenoiser, Schedule, ddim, ddpm, posterior, q_sample
+from course_lib.evaluation import distance_to_real, look
 from course_lib.evaluation.shapes_exam import embed_images
 from course_lib.foundations import (
     Corner,
@@ -23,7 +24,7 @@ from course_lib.foundations import (
 )
 from course_lib.models.unet2015 import UNet2015
 from course_lib.pixels import from_uint8
-from course_lib.recipes import clip_shapes, gan_fashion, vae_digits
+from course_lib.recipes import clip_shapes, gan_fashion, measured_samples, vae_digits
 from course_lib.training.fit import FitConfig, fit
 
 FIGURES = Path(__file__).resolve().parent.parent / "assets" / "figures"
@@ -416,6 +417,19 @@ def hero_13() -> None:
     (FIGURES / "13_hero.png").write_bytes(figure.png())
 
 
+def hero_14() -> None:
+    """Samples of each family with their distance to real pictures, and noise that beats them all."""
+    tensors, _ = checkpoints.load(measured_samples.NAME)
+    features = measured_samples.sets(tensors)
+    rows = {name: from_uint8(tensors[f"pictures.{name}"])[:12] for name in measured_samples.FAMILIES}
+    forged = from_uint8(tensors["pictures.forged"])
+    clouds = {name: features[name][: len(forged)] for name in rows} | {"noise?": look(forged).features}
+    titles = [f"{name}\nF = {distance_to_real(x, features['test']):.1f}" for name, x in clouds.items()]
+    pictures = torch.cat([*rows.values(), forged[:12]])
+    sheet = show.grid(pictures, columns=12, scale=2, row_titles=titles, alt="samples, and their distances")
+    (FIGURES / "14_hero.png").write_bytes(sheet.png())
+
+
 def map_00() -> None:
     """The course's themes and what stands on what."""
     boxes = {  # name: (column, row, text)
@@ -459,7 +473,7 @@ def map_00() -> None:
 if __name__ == "__main__":
     for draw in (
         hero_01, states_01, hero_02, hero_03, hero_04, hero_05, hero_06, hero_07, hero_08, hero_09, hero_10, hero_11,
-        hero_12, hero_13,
+        hero_12, hero_13, hero_14,
         map_00,
     ):  # fmt: skip
         draw()

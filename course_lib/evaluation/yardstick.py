@@ -89,8 +89,8 @@ class Report:
 def report(images: Float[Tensor, "n 1 32 32"], train: ImageSet, test: ImageSet, seed: int = 0) -> Report:
     """Compare samples with real test pictures, by the fixed classifier's features and by their pixels.
 
-    Up to 4 n test pictures take part, chosen by `seed`. ValueError for more samples than half of the test set, or so
-    few that the features' covariance would be singular (128).
+    Up to 4 n test pictures take part, chosen by `seed`. ValueError for more samples than half of the test set; a
+    warning for so few (128 or less) that the features' covariance is singular.
     """
     n = len(images)
     if 2 * n > len(test):

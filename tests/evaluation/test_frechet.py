@@ -1,11 +1,24 @@
 """The Fréchet distance against closed forms, scipy's matrix root, and its own floor."""
 
+import math
+import warnings
+
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from course_lib.evaluation.frechet import distance_to_real, feature_distance, floor, frechet_distance, moments
+from course_lib.evaluation.frechet import (
+    distance_to_real,
+    expected_floor,
+    feature_distance,
+    floor,
+    frechet_distance,
+    mean_over_pairs,
+    moments,
+)
 
 
 def spd(d, generator, rank=None):
@@ -46,6 +59,91 @@ def test_singular_covariances_stay_real():
     assert frechet_distance(torch.zeros(20), a, torch.zeros(20), a) == pytest.approx(0, abs=1e-6)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    d=st.integers(1, 40),
+    ranks=st.tuples(st.integers(0, 40), st.integers(0, 40)),
+    scales=st.tuples(st.floats(-12, 12), st.floats(-12, 12)),
+    seed=st.integers(0, 2**31),
+)
+def test_any_covariances(d, ranks, scales, seed):
+    """The value that follows from the roots they were made of; finite, symmetric, never below 0."""
+    g = torch.Generator().manual_seed(seed)
+    roots = [
+        torch.randn(d, min(rank, d), generator=g, dtype=torch.float64) * 10**scale
+        for rank, scale in zip(ranks, scales, strict=True)
+    ]
+    m, n = torch.randn(2, d, generator=g, dtype=torch.float64)
+    a, b = (root @ root.T for root in roots)
+    sizes = [(root**2).sum().item() for root in roots]
+    truth = (m - n).square().sum().item() + sum(sizes) - 2 * torch.linalg.svdvals(roots[0].T @ roots[1]).sum().item()
+    found = frechet_distance(m, a, n, b)
+    assert isinstance(found, float)
+    assert 0 <= found < math.inf
+    assert found == pytest.approx(truth, rel=1e-6, abs=1e-12 * sum(sizes))
+    assert frechet_distance(n, b, m, a) == pytest.approx(found, rel=1e-9, abs=1e-12 * sum(sizes))
+    assert frechet_distance(m, a, m, a) <= 1e-12 * max(sizes[0], 1e-300)
+
+
+@pytest.mark.parametrize("d", [2, 16, 128, 512])
+@pytest.mark.parametrize("full", [True, False])
+def test_zeros_do_not_turn_into_roots_of_rounding(d, full):
+    """Hundreds of eigenvalues that should be 0 and are 1e-17: their roots would add up."""
+    g = torch.Generator().manual_seed(d)
+    low, other = (torch.randn(d, k, generator=g, dtype=torch.float64) for k in (1, d if full else d // 2))
+    truth = (low.square().sum() + other.square().sum() - 2 * torch.linalg.svdvals(low.T @ other).sum()).item()
+    zero = torch.zeros(d)
+    assert frechet_distance(zero, low @ low.T, zero, other @ other.T) == pytest.approx(truth, rel=1e-12)
+
+
+def test_covariances_from_float32_are_covariances():
+    """Rounding makes them a little asymmetric, and gives a singular one small negative eigenvalues."""
+    x, y = torch.randn(2, 100, 256, generator=torch.Generator().manual_seed(4))
+    wide = [(v.double().mean(0), torch.cov(v.double().T)) for v in (x, y)]
+    narrow = [(v.mean(0), torch.cov(v.T)) for v in (x, y)]
+    assert torch.linalg.eigvalsh(narrow[0][1])[0] < 0
+    assert frechet_distance(*narrow[0], *narrow[1]) == pytest.approx(frechet_distance(*wide[0], *wide[1]), rel=1e-4)
+
+
+def test_one_dimension_and_no_spread():
+    def one(*values):
+        return torch.tensor(values)
+
+    assert frechet_distance(one(1.0), one([4.0]), one(3.0), one([25.0])) == pytest.approx(4 + 9)
+    assert frechet_distance(one(1.0), one([0.0]), one(3.0), one([0.0])) == 4
+    assert frechet_distance(torch.zeros(2), torch.zeros(2, 2), torch.zeros(2), torch.eye(2)) == pytest.approx(2)
+
+
+def test_fewer_pictures_than_features_are_told():
+    """With a number that is measured: how far apart the set's own halves are. The distance is computed all the same."""
+    x, y = torch.randn(2, 100, 128, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(UserWarning, match="n=100 rows and d=128 columns") as said:
+        found = feature_distance(x, y)
+    assert 75 < found < 95
+    told = float(str(said[0].message).split("halves are ")[1].split(" apart")[0])
+    with pytest.warns(UserWarning, match="n=50 rows"):
+        assert told == pytest.approx(feature_distance(y[:50], y[50:]), rel=0.1)  # as two other such sets
+    with pytest.warns(UserWarning, match="a distance mostly measures n. Take"):
+        moments(x[:3])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert feature_distance(x[:, :99], y[:, :99]) > 0  # n = d + 1
+
+
+@pytest.mark.parametrize("d", [1, 2, 8, 64, 128])
+def test_expected_floor(d):
+    """The mean over many pairs, for round clouds and for long ones; d (d + 5) / 2n for round ones."""
+    g = torch.Generator().manual_seed(d)
+    n = 20 * d + 20
+    for spread in (torch.ones(d), torch.logspace(0, -2, d)):
+        told = expected_floor((spread**2).diag(), n)
+        pairs = [feature_distance(*(spread * torch.randn(2, n, d, generator=g))) for _ in range(400 // d + 4)]
+        error = torch.tensor(pairs).std().item() / math.sqrt(len(pairs))
+        assert abs(sum(pairs) / len(pairs) - told) < 4 * error + 0.06 * told
+    assert expected_floor(torch.eye(d), n) == pytest.approx(d * (d + 5) / (2 * n))
+    assert expected_floor(torch.zeros(d, d), n) == 0
+
+
 def test_moments_are_numpys():
     x = torch.randn(50, 7, generator=torch.Generator().manual_seed(1)) + 3
     mean, cov = moments(x)
@@ -66,6 +164,8 @@ def test_the_two_halves_share_no_picture():
     x = torch.arange(20.0)[:, None].repeat(1, 2) + torch.randn(20, 2, generator=torch.Generator().manual_seed(0)) * 0.01
     order = torch.randperm(20, generator=torch.Generator().manual_seed(7))
     assert floor(x, 10, seed=7, splits=1) == feature_distance(x[order[:10]], x[order[10:]])
+    there_and_back = [order, order.flip(0)]  # the same pair twice: the distance is symmetric
+    assert mean_over_pairs(x, 10, there_and_back) == pytest.approx(floor(x, 10, seed=7, splits=1))
 
 
 def test_means_over_many_sets_vary_less():
