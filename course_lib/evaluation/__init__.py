@@ -1,4 +1,4 @@
-"""Measuring pictures: distances between distributions, precision and recall, CLIP scores, class overlap, one yardstick."""
+"""Measuring pictures: distances, precision and recall, CLIP scores, class overlap, and one fixed classifier."""
 
 from course_lib.evaluation.clip_scores import above_shuffled, clip_score, retrieval_at_k, zero_shot
 from course_lib.evaluation.frechet import (

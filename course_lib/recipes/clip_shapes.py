@@ -1,12 +1,15 @@
 """The CLIP of the shapes: pictures and captions made by code, six pairs of color and shape held back.
 
 Training scenes come in families of four that differ in one word, or in who is what and where, so that a batch is full
-of captions that are almost right. Two captions that mean the same count as the same.
+of captions that are almost right. Two captions that mean the same count as the same. Between two rounds of contrastive
+training each encoder learns alone to say which thing is where (`clip_naming`); without that, neither ever does.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,16 +34,25 @@ from course_lib.evaluation.clip_scores import above_shuffled
 from course_lib.evaluation.shapes_exam import CAPTIONS, embed_images, embed_scenes, exam
 from course_lib.models.clip import CLIP, CLIPConfig, clip_loss
 from course_lib.recipes import _card
+from course_lib.recipes.clip_naming import Namer, all_right, answers, name_captions, name_pictures, namer
 from course_lib.training import Draws, FitConfig, Fitted, fit
 
 NAME = "clip_shapes"
 NETWORK = CLIPConfig(stem="convolutions", text_layers=3)
 FAMILIES = 30_000
 MEASURED = 2_000
-CONFIG = FitConfig(
+CONTRAST = FitConfig(
     steps=3_000, batch_size=64, learning_rate=1e-3, warmup=200, betas=(0.9, 0.98), weight_decay=0.05, ema=0.998,
     evaluate_every=250,
 )  # fmt: skip
+ROUNDS = {
+    "contrast": CONTRAST,
+    "captions": replace(CONTRAST, steps=1_000, warmup=50, ema=None, evaluate_every=100),
+    "pictures": replace(
+        CONTRAST, steps=700, batch_size=32, learning_rate=5e-4, warmup=50, ema=None, evaluate_every=100
+    ),
+    "again": replace(CONTRAST, steps=800, learning_rate=5e-4, warmup=50, ema=0.99, evaluate_every=100),
+}
 
 
 def family(base: Scene, other: Scene, change: int) -> list[Scene]:
@@ -133,11 +145,6 @@ def unseen_scenes(n: int, seed: int) -> tuple[shapes.Scenes, shapes.Scenes]:
     return seen, held
 
 
-def choices(word: str, objects: int) -> int:
-    """How many words there are to choose from."""
-    return len({"size": SIZES, "color": COLORS, "shape": SHAPES}.get(word, (POSITIONS, RELATIONS)[objects - 1]))
-
-
 def measure(model: CLIP, n: int = MEASURED, seed: int = 2 * 10**6) -> dict[str, Any]:
     """The card's metrics, on n new scenes, and on n more with pairs that were never trained on."""
     metrics = {}
@@ -166,38 +173,67 @@ def measure(model: CLIP, n: int = MEASURED, seed: int = 2 * 10**6) -> dict[str, 
     return metrics
 
 
-def run(config: FitConfig = CONFIG, families: int = FAMILIES, folder: Any = None) -> Fitted:
-    """Train it."""
-    unseen, _ = unseen_scenes(1_000, seed=10**6)
-    return fit(
-        new(config.seed),
-        loss,
-        Pairs(training_scenes(families, config.seed)),
-        families,
-        config,
-        folder=folder,
-        evaluate=lambda model: -exam(model, unseen).mean_caption,
-    )
+def run(
+    rounds: Mapping[str, FitConfig] = ROUNDS, families: int = FAMILIES, folder: Any = None, watched: int = 1_000
+) -> Fitted:
+    """Train it: contrast; captions and pictures, each encoder alone; contrast again. `seconds` counts all four.
+
+    On the way it is asked about `watched` unseen scenes.
+    """
+    seed = rounds["contrast"].seed
+    scenes = training_scenes(families, seed)
+    model, pairs = new(seed), Pairs(scenes)
+    unseen, _ = unseen_scenes(watched, seed=10**6)
+    two = [k for k in range(0, len(scenes), 4) if scenes[k].second is not None]
+    index, right = torch.tensor(two) // 4, answers([s for k in two for s in scenes[k : k + 4]]).unflatten(0, (-1, 4))
+    things = [i for i, spec in enumerate(unseen.specs) if spec.second is not None]
+    asked = answers([unseen.specs[i] for i in things])
+
+    def score(clip: CLIP) -> float:
+        found = exam(clip, unseen)
+        return -(found.mean_caption + found.attributes[2]["place"]) / 2
+
+    def named(namer: Namer) -> float:
+        with torch.no_grad():
+            if namer.encoder is model.image:
+                return -all_right(namer(unseen.images[things].to(runtime.device())), asked)
+            return -all_right(namer(*model.tokens([shapes.caption(unseen.specs[i]) for i in things])), asked)
+
+    def of_two(k: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        pixels, ids, _ = pairs(index[k])
+        return pixels, ids, right[k]
+
+    seconds = 0.0
+    for name, config in rounds.items():
+        where = folder and Path(folder) / name
+        if name in ("captions", "pictures"):
+            alone = namer(model.text if name == "captions" else model.image, NETWORK.dim, seed)
+            naming = name_captions if name == "captions" else name_pictures
+            found = fit(alone, naming, of_two, len(two), config, folder=where, evaluate=named)
+        else:
+            found = fit(model, loss, pairs, families, config, folder=where, evaluate=score)
+            model.load_state_dict(found.best.state_dict())
+        print(f"{name}: " + ", ".join(f"{step}: {-value:.1%}" for step, value in found.scores.items()), flush=True)
+        seconds += found.seconds
+    return replace(found, seconds=seconds)
 
 
-def train(folder: str | None = None, config: FitConfig = CONFIG) -> None:
+def train(folder: str | None = None, rounds: Mapping[str, FitConfig] = ROUNDS) -> None:
     """Train it (resumable, state in `folder`), measure it, and store the checkpoint `clip_shapes` with its card."""
-    found = run(config, folder=folder or runtime.state_root() / "runs" / NAME)
+    found = run(rounds, folder=folder or runtime.state_root() / "runs" / NAME)
     found.best.freeze()
     metrics = measure(found.best)
-    path = checkpoints.save(
+    held_out = ", ".join(map(" ".join, HELD_OUT))
+    card = _card.made(
         NAME,
-        found.best.state_dict(),
-        _card.of_run(
-            NAME,
-            config,
-            found,
-            data=f"shapes: {FAMILIES:,} families of four scenes, none with {', '.join(map(' '.join, HELD_OUT))}; "
-            "measured on new scenes, first wording",
-            metrics=metrics,
-            network=asdict(NETWORK),
-        ),
+        config={"network": asdict(NETWORK), "training": {name: asdict(config) for name, config in rounds.items()}},
+        seed=rounds["contrast"].seed,
+        data=f"shapes: {FAMILIES:,} families of four scenes, none with {held_out}; "
+        "measured on new scenes, first wording",
+        seconds=found.seconds,
+        metrics=metrics,
     )
+    path = checkpoints.save(NAME, found.best.state_dict(), card)
     for name, entry in metrics.items():
         print(f"{name}: {entry['value']:.1%} (chance {entry['floor']:.1%})")
     print(f"written: {path}")
