@@ -32,6 +32,7 @@ from course_lib.data.shapes_scene import POSITIONS
 from course_lib.evaluation.clip_scores import above_shuffled, zero_shot
 from course_lib.evaluation.shapes_exam import embed_images
 from course_lib.models.clip import CLIP, CLIPConfig, clip_loss
+from course_lib.recipes import _card
 from course_lib.training import Draws, FitConfig, Fitted, fit
 
 NAME = "clip_fashion"
