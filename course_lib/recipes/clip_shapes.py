@@ -31,7 +31,7 @@ from course_lib.data.shapes_scene import (
     random_scenes,
 )
 from course_lib.evaluation.clip_scores import above_shuffled
-from course_lib.evaluation.shapes_exam import CAPTIONS, embed_images, embed_scenes, exam
+from course_lib.evaluation.shapes_exam import CAPTIONS, Exam, embed_images, embed_scenes, exam
 from course_lib.models.clip import CLIP, CLIPConfig, clip_loss
 from course_lib.recipes import _card
 from course_lib.recipes.clip_naming import Namer, all_right, answers, name_captions, name_pictures, namer
@@ -175,10 +175,10 @@ def measure(model: CLIP, n: int = MEASURED, seed: int = 2 * 10**6) -> dict[str, 
 
 def run(
     rounds: Mapping[str, FitConfig] = ROUNDS, families: int = FAMILIES, folder: Any = None, watched: int = 1_000
-) -> Fitted:
+) -> tuple[Fitted, Exam]:
     """Train it: contrast; captions and pictures, each encoder alone; contrast again. `seconds` counts all four.
 
-    On the way it is asked about `watched` unseen scenes.
+    On the way it is asked about `watched` unseen scenes; also returned is what it knew after contrast alone.
     """
     seed = rounds["contrast"].seed
     scenes = training_scenes(families, seed)
@@ -213,16 +213,21 @@ def run(
         else:
             found = fit(model, loss, pairs, families, config, folder=where, evaluate=score)
             model.load_state_dict(found.best.state_dict())
+            first = exam(found.best, unseen) if name == "contrast" else first
         print(f"{name}: " + ", ".join(f"{step}: {-value:.1%}" for step, value in found.scores.items()), flush=True)
         seconds += found.seconds
-    return replace(found, seconds=seconds)
+    return replace(found, seconds=seconds), first
 
 
 def train(folder: str | None = None, rounds: Mapping[str, FitConfig] = ROUNDS) -> None:
     """Train it (resumable, state in `folder`), measure it, and store the checkpoint `clip_shapes` with its card."""
-    found = run(rounds, folder=folder or runtime.state_root() / "runs" / NAME)
+    found, first = run(rounds, folder=folder or runtime.state_root() / "runs" / NAME)
     found.best.freeze()
     metrics = measure(found.best)
+    metrics[f"place, two objects, after contrast alone (n = {first.n[2]})"] = {
+        "value": round(first.attributes[2]["place"], 4),
+        "floor": round(1 / len(RELATIONS), 4),
+    }
     held_out = ", ".join(map(" ".join, HELD_OUT))
     card = _card.made(
         NAME,

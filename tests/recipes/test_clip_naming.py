@@ -80,12 +80,13 @@ def test_the_whole_recipe_in_small(tmp_path):
     rounds = {
         name: replace(config, steps=2, batch_size=4, evaluate_every=0) for name, config in clip_shapes.ROUNDS.items()
     }
-    one = clip_shapes.run(rounds, families=40, folder=tmp_path, watched=40)
+    one, known = clip_shapes.run(rounds, families=40, folder=tmp_path, watched=40)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "captions", "contrast", "pictures"]
-    again = clip_shapes.run(rounds, families=40, folder=tmp_path, watched=40)
+    again, known_again = clip_shapes.run(rounds, families=40, folder=tmp_path, watched=40)
     for name, tensor in one.best.state_dict().items():
         assert torch.equal(tensor, again.best.state_dict()[name]), name
     assert again.seconds == one.seconds
+    assert known_again == known
     first = clip_shapes.new().state_dict()
     changed = [name for name, tensor in one.model.state_dict().items() if not torch.equal(tensor, first[name])]
     assert any(name.startswith("text.") for name in changed)
