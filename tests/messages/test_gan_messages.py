@@ -49,7 +49,7 @@ HALF = torch.tensor([0.5, 0.5])
         ("these shapes do not fit together: p_data", lambda: game_value(HALF, HALF, torch.zeros(3))),
         ("p_data must not be negative", lambda: optimal_discriminator(-HALF, HALF)),
         ("these shapes do not fit together: p_data", lambda: optimal_discriminator(HALF, torch.ones(3))),
-        ("method='gans' is not known; use one of: plain_gan, gan, ddpm", lambda: ring_recipe.run("gans")),
+        ("method='gans' is not known; use one of: plain_gan, gan, vae, ddpm", lambda: ring_recipe.run("gans")),
         ("method='vea' is not known", lambda: ring_recipe.draw("vea", PointGenerator())),
         ("n=0 must be at least 1", lambda: gan_fashion.draw(Generator(SMALL), 0)),
     ],
