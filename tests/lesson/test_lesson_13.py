@@ -1,31 +1,14 @@
 """Lesson 13: what only the properties of its exercises catch, other right forms, and what its CLIP of shapes shows."""
 
-import inspect
-
 import pytest
 import torch
 import torch.nn.functional as F
+from verdicts import verdict
 
 from course_lib.data import shapes
 from course_lib.evaluation import above_shuffled, clip_score
 from course_lib.evaluation.shapes_exam import embed_images, embed_scenes
-from course_lib.lesson.checking import check
-from course_lib.lesson.tasks import find
 from course_lib.recipes import clip_shapes
-
-
-def verdict(task_id, function):
-    """`function` judged under the signature that the exercise asks for."""
-    task = find(task_id)
-    signature = inspect.signature(task.reference)
-
-    def answer(*args, **options):
-        given = signature.bind(*args, **options)
-        given.apply_defaults()
-        return function(*given.arguments.values())
-
-    answer.__signature__ = signature
-    return check(task, answer)
 
 
 def test_the_end_may_be_the_last_column():
