@@ -116,7 +116,7 @@ def test_the_shapes_card(shipped_shapes):
 
 
 def test_the_shipped_clip_passes_its_exam():
-    """On 400 scenes of its own seed, and with its picture encoder scrambled it fails."""
+    """On 400 scenes of its own seed; with the last layer of its picture encoder scrambled it fails."""
     model = clip_shapes.load()
     assert model.frozen
     seen, held = clip_shapes.unseen_scenes(400, seed=77)
@@ -129,9 +129,10 @@ def test_the_shipped_clip_passes_its_exam():
     scrambled = clip_shapes.new().freeze()
     scrambled.load_state_dict(model.state_dict())
     with torch.no_grad():
-        weight = scrambled.image.positions
-        weight.copy_(weight[torch.randperm(len(weight), generator=torch.Generator().manual_seed(0))])
-    assert exam(scrambled, seen).mean_caption < found.mean_caption - 0.2
+        weight = scrambled.image.project.weight
+        order = torch.randperm(weight.numel(), generator=torch.Generator().manual_seed(0))
+        weight.copy_(weight.flatten()[order].view_as(weight))
+    assert exam(scrambled, seen).mean_caption < 0.2
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +165,7 @@ def test_the_shipped_fashion_clip_names_garments(test_set):
 def test_prompts_in_other_words(shipped_shapes):
     """Every wording of a caption leads to the same pictures."""
     model = clip_shapes.load()
-    specs = random_scenes(60, seed=5, kind="one")
+    specs = list(dict.fromkeys(random_scenes(80, seed=5, kind="one")))[:60]  # all different
     first = model.encode_captions([shapes.caption(spec, 0) for spec in specs])
     for wording in range(1, 5):
         other = model.encode_captions([shapes.caption(spec, wording) for spec in specs])
