@@ -7,13 +7,13 @@ training each encoder learns alone to say which thing is where (`clip_naming`); 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from course_lib import checkpoints, runtime
 from course_lib.data import ByteTokenizer, shapes, to_uint8
@@ -34,7 +34,7 @@ from course_lib.evaluation.clip_scores import above_shuffled
 from course_lib.evaluation.shapes_exam import CAPTIONS, Exam, embed_images, embed_scenes, exam
 from course_lib.models.clip import CLIP, CLIPConfig, clip_loss
 from course_lib.recipes import _card
-from course_lib.recipes.clip_naming import Namer, all_right, answers, name_captions, name_pictures, namer
+from course_lib.recipes.clip_naming import all_right, answers, name_captions, name_pictures, namer
 from course_lib.training import Draws, FitConfig, Fitted, fit
 
 NAME = "clip_shapes"
@@ -189,34 +189,35 @@ def run(
     things = [i for i, spec in enumerate(unseen.specs) if spec.second is not None]
     asked = answers([unseen.specs[i] for i in things])
 
+    seconds: list[float] = []
+
+    def fitted(name: str, *what: Any, evaluate: Callable[[Any], float]) -> Fitted:
+        found = fit(*what, rounds[name], folder=folder and Path(folder) / name, evaluate=evaluate)
+        print(f"{name}: " + ", ".join(f"{step}: {-value:.1%}" for step, value in found.scores.items()), flush=True)
+        seconds.append(found.seconds)
+        return found
+
     def score(clip: CLIP) -> float:
         found = exam(clip, unseen)
         return -(found.mean_caption + found.attributes[2]["place"]) / 2
-
-    def named(namer: Namer) -> float:
-        with torch.no_grad():
-            if namer.encoder is model.image:
-                return -all_right(namer(unseen.images[things].to(runtime.device())), asked)
-            return -all_right(namer(*model.tokens([shapes.caption(unseen.specs[i]) for i in things])), asked)
 
     def of_two(k: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         pixels, ids, _ = pairs(index[k])
         return pixels, ids, right[k]
 
-    seconds = 0.0
-    for name, config in rounds.items():
-        where = folder and Path(folder) / name
-        if name in ("captions", "pictures"):
-            alone = namer(model.text if name == "captions" else model.image, NETWORK.dim, seed)
-            naming = name_captions if name == "captions" else name_pictures
-            found = fit(alone, naming, of_two, len(two), config, folder=where, evaluate=named)
-        else:
-            found = fit(model, loss, pairs, families, config, folder=where, evaluate=score)
-            model.load_state_dict(found.best.state_dict())
-            first = exam(found.best, unseen) if name == "contrast" else first
-        print(f"{name}: " + ", ".join(f"{step}: {-value:.1%}" for step, value in found.scores.items()), flush=True)
-        seconds += found.seconds
-    return replace(found, seconds=seconds), first
+    def alone(name: str, encoder: nn.Module, naming: Callable[..., Tensor], *inputs: Tensor) -> None:
+        def named(network: nn.Module) -> float:
+            with torch.no_grad():
+                return -all_right(network(*inputs), asked)
+
+        fitted(name, namer(encoder, NETWORK.dim, seed), naming, of_two, len(two), evaluate=named)
+
+    model.load_state_dict(fitted("contrast", model, loss, pairs, families, evaluate=score).best.state_dict())
+    first = exam(model.eval(), unseen)
+    alone("captions", model.text, name_captions, *model.tokens([shapes.caption(unseen.specs[i]) for i in things]))
+    alone("pictures", model.image, name_pictures, unseen.images[things].to(runtime.device()))
+    found = fitted("again", model, loss, pairs, families, evaluate=score)
+    return replace(found, seconds=sum(seconds)), first
 
 
 def train(folder: str | None = None, rounds: Mapping[str, FitConfig] = ROUNDS) -> None:
