@@ -23,7 +23,7 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from course_lib import runtime
+from course_lib import packing, runtime
 
 CARD_FIELDS = {
     "recipe": str,  # name in course_lib.recipes
@@ -119,12 +119,13 @@ def save(
     card: Mapping[str, Any],
     *,
     dtype: torch.dtype | None = torch.float16,
+    packed: bool = False,
     folder: Path | str | None = None,
 ) -> Path:
     """Write `tensors` and their `card` under `name`; returns the path of the `.safetensors` file.
 
-    Floating tensors are stored in `dtype` (None keeps each as it is); others always as they are. Tied tensors are
-    stored once and come back tied. Raises ValueError/TypeError for a bad name, tensor or card (`CARD_FIELDS`), or
+    Floating tensors are stored in `dtype` (None keeps each as it is); others always as they are. `packed` stores large
+    ones in eight bits (`course_lib.packing`), and `load` unpacks them. Tied tensors are stored once and come back tied. Raises ValueError/TypeError for a bad name, tensor or card (`CARD_FIELDS`), or
     for a value that `dtype` cannot hold.
     """
     _checked_name(name)
@@ -135,6 +136,7 @@ def save(
         if not isinstance(key, str) or not isinstance(tensor, Tensor):
             raise TypeError(f"tensors[{key!r}] must be a torch.Tensor under a string, not {type(tensor).__name__}")
     kept, ties = _without_ties(tensors)
+    kept = packing.pack(kept) if packed else kept
     blob = to_safetensors({key: _stored(key, tensor, dtype) for key, tensor in kept.items()})
     card["ties"] = ties
     card["sha256"] = hashlib.sha256(blob).hexdigest()
@@ -189,7 +191,7 @@ def load(
     """
     blob, card = _read(name, folder)
     try:
-        tensors = {key: tensor.to(device) for key, tensor in parse_safetensors(blob).items()}
+        tensors = {key: tensor.to(device) for key, tensor in packing.unpack(parse_safetensors(blob)).items()}
         tensors.update({other: tensors[first] for other, first in card.get("ties", {}).items()})
     except (SafetensorError, KeyError) as error:
         path = _folder(folder) / f"{name}.safetensors"

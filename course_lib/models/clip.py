@@ -132,8 +132,14 @@ class TextEncoder(nn.Module):
     ) -> Float[Tensor, "batch dim"]:
         """Tokens and their mask (True: real) to embeddings of any length."""
         longest = int(real.sum(dim=1).amax())  # what is padding in all of them need not be computed
-        ids, real = ids[:, :longest], real[:, :longest]
-        return self.project(at_end(self.states(ids, real), real))
+        return self.both(ids[:, :longest], real[:, :longest])[1]
+
+    def both(
+        self, ids: Int[Tensor, "batch tokens"], real: Bool[Tensor, "batch tokens"]
+    ) -> tuple[Float[Tensor, "batch tokens width"], Float[Tensor, "batch dim"]]:
+        """One vector per token (`states`), and the embedding of the whole, of any length."""
+        states = self.states(ids, real)
+        return states, self.project(at_end(states, real))
 
 
 class CLIP(Freezable):
@@ -177,6 +183,8 @@ class CLIP(Freezable):
         fit, or is not ASCII: the encoder was never shown other letters, so its answer would mean nothing.
         """
         ids, real = self.tokenizer.encode(captions)
+        if not len(captions):
+            raise ValueError("captions is empty; give at least one sentence")
         for i, caption in enumerate(captions):
             if not caption.strip():
                 raise ValueError(f"captions[{i}] is empty; write a sentence")

@@ -1,0 +1,168 @@
+"""The unCLIP prior: from a sentence to the CLIP embedding of a picture that it could describe.
+
+A causal transformer reads, in this order: the encoded caption, its CLIP embedding, the time, the noisy image embedding,
+and a learned query, whose output is the guess of the clean embedding. Many pictures fit one sentence, so one guess is
+only their mean; sampling step by step, as with any diffusion model, draws one of them.
+Ramesh et al. 2022, arXiv:2204.06125, section 2.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from course_lib.diffusion import Schedule, dpm_solver_pp_2m, sample
+from course_lib.diffusion.guidance import Guided
+from course_lib.diffusion.schedule import gather
+from course_lib.models.conditions import TextCondition
+from course_lib.models.text_unet import Withheld
+from course_lib.nn import Freezable, TimeMLP, TransformerBlock, timestep_embedding
+
+EXTRA = 4  # tokens after the caption: its embedding, the time, the noisy image embedding, the query
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """Sizes of a `Prior`."""
+
+    dim: int = 128  # of CLIP's embeddings
+    text_width: int = 128  # of CLIP's token states
+    text_length: int = 64
+    width: int = 160
+    layers: int = 4
+    heads: int = 4
+    dropout: float | int = 0.0
+    bias: bool = True
+    T: int = 1000
+
+    @classmethod
+    def sources(cls) -> PriorConfig:
+        """The sizes that the course's sources train on Fashion-MNIST."""
+        return cls(dim=256, text_width=256, width=256, layers=6, heads=8, dropout=0.2, bias=False)
+
+
+def causal(length: int, device: torch.device | str | None = None) -> Bool[Tensor, "length length"]:
+    """True where a token (row) may look at another (column): at itself and at those before it."""
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
+
+
+class Prior(Freezable):
+    """(x_t, t, TextCondition) -> the clean image embedding, in units where an embedding has length √dim.
+
+    With that length its numbers have a mean square of 1, like the noise; at length 1 they would drown in it a few steps
+    in. The transformer's own output is a correction, weighed by √(1-ᾱ), to √ᾱ x_t: with little noise left x_t is kept
+    rather than written anew, which loses the spread between pictures of one caption (Salimans & Ho 2022's v).
+    Raises TypeError for a condition that is no `TextCondition`, ValueError for one that doesn't fit the network.
+    """
+
+    prediction = "x_start"
+
+    def __init__(self, config: PriorConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or PriorConfig()
+        self.schedule = Schedule.cosine(config.T)
+        width = config.width
+        self.caption = nn.Linear(config.text_width, width)
+        self.sentence = nn.Linear(config.dim, width)
+        self.time = TimeMLP(width, width)
+        self.noisy = nn.Linear(config.dim, width)
+        self.query = nn.Parameter(0.02 * torch.randn(width))
+        self.no_token, self.no_sentence = Withheld(width), Withheld(width)
+        self.positions = nn.Parameter(0.02 * torch.randn(config.text_length + EXTRA, width))
+        self.blocks = nn.ModuleList(
+            TransformerBlock(width, config.heads, dropout=config.dropout, bias=config.bias)
+            for _ in range(config.layers)
+        )
+        self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, config.dim)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def tokens(
+        self, x_t: Float[Tensor, "n dim"], t: Int[Tensor, " n"], cond: TextCondition
+    ) -> tuple[Float[Tensor, "n tokens width"], Bool[Tensor, "n tokens"]]:
+        """The sequence, and which of its tokens are real. Withheld captions leave one learned token and no other."""
+        caption, real = self.no_token.tokens(self.caption(cond.tokens), cond.real, cond.keep)
+        sentence = self.no_sentence.vector(self.sentence(self.config.dim**0.5 * cond.embedding), cond.keep)
+        time = self.time(timestep_embedding(t, self.config.width).to(x_t.dtype))
+        parts = [sentence, time, self.noisy(x_t), self.query.expand(len(x_t), -1)]
+        x = torch.cat([caption, torch.stack([part.to(caption.dtype) for part in parts], dim=1)], dim=1)
+        places = torch.cat([self.positions[: caption.shape[1]], self.positions[-EXTRA:]])
+        return x + places, F.pad(real, (0, EXTRA), value=True)
+
+    def transform(
+        self, tokens: Float[Tensor, "n tokens width"], real: Bool[Tensor, "n tokens"]
+    ) -> Float[Tensor, "n tokens width"]:
+        """The transformer: output i depends on real tokens up to i only."""
+        mask = causal(tokens.shape[1], tokens.device) & real[:, None, None, :]
+        mask = mask | torch.eye(tokens.shape[1], dtype=torch.bool, device=tokens.device)  # padding looks at itself
+        for block in self.blocks:
+            tokens = block(tokens, mask)
+        return self.norm(tokens)
+
+    def forward(
+        self, x_t: Float[Tensor, "n dim"], t: Int[Tensor, " n"], cond: TextCondition
+    ) -> Float[Tensor, "n dim"]:
+        """Guess the clean embedding (of length √dim) from the noisy one, the step 0…T-1 and one sentence each."""
+        self._check(x_t, cond)
+        correction = self.out(self.transform(*self.tokens(x_t, t, cond))[:, -1])
+        keep, change = gather(self.schedule.sqrt_alpha_bars, t, x_t), gather(self.schedule.noise_std, t, x_t)
+        return keep * x_t + change * correction.to(x_t.dtype)
+
+    def _check(self, x_t: Tensor, cond: object) -> None:
+        if not isinstance(cond, TextCondition):
+            raise TypeError(
+                f"cond must be a TextCondition, not {type(cond).__name__}; text_condition(clip, captions) makes one"
+            )
+        if len(cond) != len(x_t):
+            raise ValueError(f"cond holds {len(cond)} sentences, but there are {len(x_t)} embeddings")
+        given = (x_t.shape[1], cond.embedding.shape[1], cond.tokens.shape[2])
+        if given != (self.config.dim, self.config.dim, self.config.text_width):
+            raise ValueError(
+                f"x_t, cond.embedding and cond.tokens have the widths {given}; this prior takes {self.config.dim}, "
+                f"{self.config.dim} and {self.config.text_width}: give it the CLIP it was trained with"
+            )
+        if cond.tokens.shape[1] > self.config.text_length:
+            raise ValueError(f"cond has {cond.tokens.shape[1]} tokens, at most {self.config.text_length} fit")
+
+
+@torch.no_grad()
+def draw_embeddings(
+    prior: Prior,
+    text: TextCondition,
+    *,
+    draws: int = 2,
+    scale: float | int = 1.0,
+    steps: int = 50,
+    sampler: Callable = dpm_solver_pp_2m,
+    generator: torch.Generator | None = None,
+    progress: bool = False,
+) -> Float[Tensor, "n dim"]:
+    """One image embedding of length 1 per sentence: of `draws` samples, the one closest to the sentence's embedding.
+
+    Raises ValueError for fewer than one draw. Ramesh et al. 2022, section 2.2: two draws.
+    """
+    if draws < 1:
+        raise ValueError(f"draws={draws} must be at least 1")
+    rows = torch.arange(len(text), device=text.embedding.device).repeat(draws)
+    repeated = text[rows]
+    guided = Guided(prior, null=repeated.null(), scale=scale)
+    shape = (len(rows), prior.config.dim)
+    x = sample(
+        guided, prior.schedule, shape, steps, sampler=sampler, cond=repeated, generator=generator,
+        device=text.embedding.device, progress=progress,
+    )  # fmt: skip
+    found = F.normalize(x.float(), dim=-1).unflatten(0, (draws, len(text)))
+    return closest(found, text.embedding)
+
+
+def closest(
+    candidates: Float[Tensor, "draws n dim"], text: Float[Tensor, "n dim"]
+) -> Float[Tensor, "n dim"]:
+    """Of each sentence's candidates, the one with the largest dot product with the sentence's embedding."""
+    best = torch.einsum("knd,nd->kn", candidates, text.to(candidates.dtype)).argmax(dim=0)
+    return candidates[best, torch.arange(candidates.shape[1], device=best.device)]

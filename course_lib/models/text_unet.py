@@ -1,0 +1,87 @@
+"""A diffusion U-Net that reads a sentence: the model of lesson 15.
+
+The sentence comes in twice: the embedding of the whole is added to the embedding of time, and every attention layer
+asks the encoded tokens. The encoder is a frozen CLIP, so all the U-Net has to learn is to draw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from course_lib.models.conditioned_unet import Body, BodyConfig
+from course_lib.models.conditions import TextCondition
+from course_lib.nn import TimeMLP, timestep_embedding
+
+
+@dataclass(frozen=True)
+class TextUNetConfig:
+    """Sizes of a `TextUNet`."""
+
+    body: BodyConfig = field(default_factory=BodyConfig)
+    text_width: int = 128  # of the tokens
+    text_dim: int = 128  # of the sentence's embedding
+
+
+class Withheld(nn.Module):
+    """What stands where a condition is withheld: one learned vector, or one learned token and nothing else."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.instead = nn.Parameter(0.02 * torch.randn(width))
+
+    def vector(self, given: Float[Tensor, "n width"], keep: Tensor) -> Float[Tensor, "n width"]:
+        """`given` where `keep`, else the learned vector."""
+        return torch.where(keep[:, None], given, self.instead.to(given.dtype))
+
+    def tokens(self, given: Float[Tensor, "n length width"], real: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens and mask; where withheld, the first token is the learned one and all others count as padding."""
+        first = torch.zeros_like(real)
+        first[:, 0] = True
+        return torch.where(keep[:, None, None], given, self.instead.to(given.dtype)), torch.where(
+            keep[:, None], real, first
+        )
+
+
+class TextUNet(nn.Module):
+    """(x_t, t, TextCondition) -> predicted noise. Withheld sentences are replaced by what training learned for them.
+
+    Raises TypeError for a condition that is no `TextCondition`, ValueError for one of another batch size or width.
+    """
+
+    prediction = "noise"
+
+    def __init__(self, config: TextUNetConfig) -> None:
+        super().__init__()
+        self.config, body = config, config.body
+        self.time = TimeMLP(body.width, body.embedding_dim)
+        self.sentence = nn.Linear(config.text_dim, body.embedding_dim)
+        self.tokens = nn.Linear(config.text_width, body.token_dim)
+        self.no_sentence, self.no_token = Withheld(config.text_dim), Withheld(body.token_dim)
+        self.body = Body(body, ask="cross")
+
+    def forward(
+        self, x_t: Float[Tensor, "batch channel height width"], t: Int[Tensor, " batch"], cond: TextCondition
+    ) -> Float[Tensor, "batch channel height width"]:
+        """Predict the noise in x_t at steps t, 0…T-1, given one sentence per picture."""
+        if not isinstance(cond, TextCondition):
+            raise TypeError(
+                f"cond must be a TextCondition, not {type(cond).__name__}; text_condition(clip, captions) makes one, "
+                "and its null() is the condition that says nothing"
+            )
+        if len(cond) != len(x_t):
+            raise ValueError(f"cond holds {len(cond)} sentences, but there are {len(x_t)} pictures")
+        width, dim = cond.tokens.shape[-1], cond.embedding.shape[-1]
+        if (width, dim) != (self.config.text_width, self.config.text_dim):
+            raise ValueError(
+                f"cond has tokens of width {width} and embeddings of width {dim}; this network reads "
+                f"{self.config.text_width} and {self.config.text_dim}: give it the CLIP it was trained with"
+            )
+        time = self.time(timestep_embedding(t, self.config.body.width).to(x_t.dtype))
+        scale = dim**0.5  # an embedding of length 1 has tiny numbers
+        embedding = time + self.sentence(self.no_sentence.vector(scale * cond.embedding, cond.keep))
+        tokens, real = self.no_token.tokens(self.tokens(cond.tokens), cond.real, cond.keep)
+        return self.body(x_t, embedding, tokens, real)

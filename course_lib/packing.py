@@ -1,0 +1,48 @@
+"""Weights in eight bits: whole numbers from -127 to 127, times one float per row. A quarter of float32's size.
+
+What is packed is what is shipped, and every number on a card was measured after unpacking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+LARGEST = 127
+SCALE = ".row_scale"
+SMALLEST = 1024  # tensors with fewer numbers, and vectors, are left as they are
+
+
+def pack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each large float tensor as int8 plus its rows' scales under its name + `SCALE`; others unchanged.
+
+    Raises ValueError for numbers that are not finite.
+    """
+    packed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or tensor.ndim < 2 or tensor.numel() < SMALLEST:
+            packed[name] = tensor
+            continue
+        rows = tensor.detach().float().flatten(1)
+        if not torch.isfinite(rows).all():
+            raise ValueError(f"tensors[{name!r}] holds numbers that are not finite; they cannot be packed")
+        scale = (rows.abs().amax(dim=1) / LARGEST).clamp(min=1e-12).half().float().clamp(min=2.0**-24)
+        packed[name] = (rows / scale[:, None]).round().clamp(-LARGEST, LARGEST).to(torch.int8).reshape(tensor.shape)
+        packed[name + SCALE] = scale
+    return packed
+
+
+def unpack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `pack`, up to rounding (half a scale per number); float32 where something was packed."""
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if name.endswith(SCALE):
+            continue
+        scale = tensors.get(name + SCALE)
+        if scale is None:
+            found[name] = tensor
+        else:
+            found[name] = (tensor.flatten(1).float() * scale.float()[:, None]).reshape(tensor.shape)
+    return found

@@ -1,0 +1,126 @@
+"""The unCLIP prior of the shapes: from a sentence to a CLIP image embedding.
+
+The loss is that of x_start, its terms weighed by 1 / (1-ᾱ): the steps near the end, which decide how much pictures of
+one caption differ, count as much as the first ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from course_lib import checkpoints, runtime
+from course_lib.data import shapes
+from course_lib.diffusion import diffusion_loss
+from course_lib.evaluation.faithfulness import unseen_prompts
+from course_lib.evaluation.shapes_exam import embed_images
+from course_lib.models.clip import CLIP
+from course_lib.models.conditions import text_condition
+from course_lib.models.prior import Prior, PriorConfig, draw_embeddings
+from course_lib.recipes import _card, clip_shapes
+from course_lib.recipes._shape_captions import SCENES, CaptionedShapes, one_wording
+from course_lib.training import Draws, FitConfig, Fitted, fit
+
+NAME = "prior_shapes"
+DROPPED = 0.1
+NETWORK = PriorConfig()
+CONFIG = FitConfig(steps=5_000, batch_size=128, learning_rate=1e-3, warmup=200, ema=0.998, save_every=120.0)
+
+
+def new(seed: int = 0, config: PriorConfig = NETWORK) -> Prior:
+    """An untrained network."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Prior(config)
+
+
+def prior_loss(prior: Prior, embeddings: Tensor, text: Any, draws: Draws, dropped: float = DROPPED) -> Tensor:
+    """The mean weighed loss for image embeddings of length 1 and their sentences, a share `dropped` withheld."""
+    text = text.kept(draws.uniform() >= dropped)
+    plain = getattr(prior, "module", prior)  # .module: what several GPUs share
+    x_start = plain.config.dim**0.5 * embeddings.float()
+    t, noise = draws.integers(plain.config.T), draws.normal(x_start.shape[1])
+    weights = 1 / (1 - plain.schedule.alpha_bars)
+    return diffusion_loss(prior, plain.schedule, x_start, t, noise, text, kind="x_start", weights=weights).mean()
+
+
+def load(device: torch.device | str | None = None) -> Prior:
+    """The shipped prior, frozen, in float32. Raises CheckpointError where it is missing or damaged."""
+    tensors, _ = checkpoints.load(NAME, device=device or runtime.device())
+    model = new().to(device or runtime.device())
+    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return model.freeze()
+
+
+def spread_ratio(drawn: Tensor, real: Tensor) -> float:
+    """Total variance of drawn embeddings of one caption over that of real ones; both (n, dim)."""
+    return (drawn.var(dim=0).sum() / real.var(dim=0).sum()).item()
+
+
+@torch.no_grad()
+def measure(prior: Prior, clip: CLIP, n: int = 1000, captions: int = 12, seed: int = 10**6) -> dict[str, Any]:
+    """The card's metrics: nearness to the true embedding, one draw against two, and the spread within a caption."""
+    specs, metrics = unseen_prompts(n, seed), {}
+    real = embed_images(clip, shapes.render(specs, seed=seed).images)
+    text = text_condition(clip, [shapes.caption(spec) for spec in specs])
+    generator = runtime.generator(seed, real.device)
+    one, two = (draw_embeddings(prior, text, draws=k, generator=generator) for k in (1, 2))
+    shuffled = (text.embedding.roll(1, dims=0) * real).sum(1).mean().item()
+
+    def told(name: str, value: float, floor: float | None) -> None:
+        metrics[name] = {"value": round(value, 4), "floor": None if floor is None else round(floor, 4)}
+
+    to_text = (text.embedding * real).sum(1).mean().item()
+    told(f"cosine of the text embedding to the true image embedding (n = {n})", to_text, shuffled)
+    told(f"cosine of a prior sample to the true image embedding (n = {n})", (two * real).sum(1).mean().item(), to_text)
+    for name, found in (("one draw", one), ("the closer of two draws", two)):
+        told(f"score with the text, {name} (n = {n})", (found * text.embedding).sum(1).mean().item(), None)
+    told("score with the text, real embeddings", to_text, None)
+    for steps, name in ((50, "drawn in 50 steps"), (1, "guessed in one step")):
+        ratios = []
+        for k, spec in enumerate(specs[:captions]):
+            same = text_condition(clip, [shapes.caption(spec)] * 250)
+            drawn = draw_embeddings(prior, same, draws=1, steps=steps, generator=generator)
+            there = embed_images(clip, shapes.render([spec] * 250, seed=seed + k).images)
+            ratios.append(spread_ratio(drawn, there))
+        mean = sum(ratios) / len(ratios)
+        told(f"variance within a caption over the real one, {name}, mean of {captions}", mean, 1.0)
+        told(f"the same, smallest, {name}", min(ratios), 1.0)
+        told(f"the same, largest, {name}", max(ratios), 1.0)
+    return metrics
+
+
+def run(config: FitConfig = CONFIG, folder: Any = None, scenes: int = SCENES) -> Fitted:
+    """Train it."""
+    clip = clip_shapes.load()
+    data = CaptionedShapes(clip, scenes, config.seed)
+
+    def loss(prior: Prior, batch: tuple[Tensor, Tensor, Tensor], draws: Draws) -> Tensor:
+        _, ids, embeddings = batch
+        return prior_loss(prior, embeddings, one_wording(clip, ids, draws), draws)
+
+    return fit(new(config.seed), loss, data, len(data), config, folder=folder)
+
+
+def train(folder: Path | str | None = None, config: FitConfig = CONFIG) -> None:
+    """Train it (resumable, state in `folder`), measure it, and store the checkpoint `prior_shapes` with its card."""
+    found = run(config, Path(folder or runtime.state_root() / "runs" / NAME))
+    state = found.best.state_dict()
+
+    def store(metrics: dict[str, Any]) -> Path:
+        card = _card.of_run(
+            NAME, config, found,
+            data=f"shapes: {SCENES:,} scenes, none of a reserved meaning or a held-out pair",
+            metrics=metrics, network=dataclasses.asdict(NETWORK),
+        )  # fmt: skip
+        return checkpoints.save(NAME, state, card, packed=True)
+
+    store({})
+    metrics = measure(load(), clip_shapes.load())
+    for name, entry in metrics.items():
+        print(f"{name}: {entry['value']}")
+    print(f"written: {store(metrics)}")

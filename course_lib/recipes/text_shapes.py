@@ -1,0 +1,137 @@
+"""A diffusion model that draws what a sentence says, without image embeddings: lesson 15's model, on the shapes.
+
+The sentence is read by the frozen CLIP of lesson 13 and withheld in a tenth of the training examples, so that the same
+network also knows what pictures look like in general: that is all that classifier-free guidance needs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from course_lib import checkpoints, runtime
+from course_lib.data import shapes
+from course_lib.diffusion import Schedule, ddim, diffusion_loss, sample
+from course_lib.diffusion.guidance import Guided
+from course_lib.evaluation.faithfulness import faithfulness, unseen_prompts
+from course_lib.models.clip import CLIP
+from course_lib.models.conditioned_unet import BodyConfig
+from course_lib.models.conditions import text_condition
+from course_lib.models.text_unet import TextUNet, TextUNetConfig
+from course_lib.recipes import _card, clip_shapes
+from course_lib.recipes._shape_captions import SCENES, CaptionedShapes, one_wording, pictures
+from course_lib.training import Draws, FitConfig, Fitted, fit
+
+NAME = "text_shapes"
+T = 1000
+DROPPED = 0.1
+SCALES = (1, 2, 3, 5)
+BODY = BodyConfig(
+    mults=(2, 3), attention=(1,), heads=4, token_dim=128, patch=2, fine=16, dropout=0.0, order="classic"
+)
+NETWORK = TextUNetConfig(BODY)
+CONFIG = FitConfig(steps=2_500, batch_size=64, learning_rate=1e-3, warmup=200, ema=0.998, save_every=120.0)
+
+
+def schedule() -> Schedule:
+    """The cosine schedule that the text-to-image models of the course share."""
+    return Schedule.cosine(T)
+
+
+def new(seed: int = 0, config: TextUNetConfig = NETWORK) -> TextUNet:
+    """An untrained network."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return TextUNet(config).to(memory_format=torch.channels_last)
+
+
+@dataclasses.dataclass(frozen=True)
+class TextObjective:
+    """Mean squared error of the noise, with a share `dropped` of the sentences withheld."""
+
+    clip: CLIP
+    dropped: float = DROPPED
+
+    def __call__(self, model: TextUNet, batch: tuple[Tensor, Tensor, Tensor], draws: Draws) -> Tensor:
+        """The mean loss of a batch of (bytes, tokens of every wording, embeddings)."""
+        pixels, ids, _ = batch
+        text = one_wording(self.clip, ids, draws)
+        text = text.kept(draws.uniform() >= self.dropped)
+        images = pictures(pixels)
+        t, noise = draws.integers(T), draws.normal(*images.shape[1:])
+        return diffusion_loss(model, schedule(), images, t, noise, text).mean()
+
+
+def load(device: torch.device | str | None = None) -> TextUNet:
+    """The shipped model, in eval mode and float32. Raises CheckpointError where it is missing or damaged."""
+    tensors, _ = checkpoints.load(NAME, device=device or runtime.device())
+    model = new().to(device or runtime.device())
+    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return model.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def draw(
+    model: TextUNet, clip: CLIP, captions: list[str], scale: float | int = 3, steps: int = 25, seed: int = 0,
+    batch: int = 125,
+) -> Tensor:  # fmt: skip
+    """One picture per caption, with guidance and DDIM, on the CPU."""
+    device, parts = next(model.parameters()).device, []
+    for k in range(0, len(captions), batch):
+        text = text_condition(clip, captions[k : k + batch])
+        guided = Guided(model, null=text.null(), scale=scale)
+        shape = (len(text), model.config.body.channels, model.config.body.size, model.config.body.size)
+        generator = torch.Generator(device).manual_seed(seed * 1_000_003 + k)
+        with runtime.autocast(device):
+            drawn = sample(
+                guided, schedule(), shape, steps, sampler=ddim, cond=text, clip=(-1, 1), generator=generator,
+                device=device,
+            )  # fmt: skip
+        parts.append(drawn.float().cpu())
+    return torch.cat(parts)
+
+
+def measure(model: TextUNet, clip: CLIP, n: int = 500, seed: int = 10**6) -> dict[str, Any]:
+    """The card's metrics: faithfulness to reserved prompts at each scale, and to pairs that were never trained on."""
+    metrics: dict[str, Any] = {}
+
+    def asked(name: str, scale: float | int, kind: str, held_out: bool = False) -> None:
+        scenes = unseen_prompts(n, seed, kind=kind, held_out=held_out)
+        found = faithfulness(draw(model, clip, [shapes.caption(s) for s in scenes], scale), scenes)
+        print(f"{name}: {found}", flush=True)
+        metrics[name] = found.entry()
+
+    for scale in SCALES:
+        asked(f"all words right, unseen prompts, scale {scale} (n = {n})", scale, "any")
+    for kind, name in (("one", "one object"), ("two", "two objects")):
+        asked(f"all words right, {name}, scale 3 (n = {n})", 3, kind)
+    asked(f"all words right, pairs never trained on, scale 3 (n = {n})", 3, "any", held_out=True)
+    return metrics
+
+
+def run(config: FitConfig = CONFIG, folder: Any = None, scenes: int = SCENES) -> Fitted:
+    """Train it."""
+    clip = clip_shapes.load()
+    data = CaptionedShapes(clip, scenes, config.seed)
+    return fit(new(config.seed), TextObjective(clip), data, len(data), config, folder=folder)
+
+
+def train(folder: Path | str | None = None, config: FitConfig = CONFIG) -> None:
+    """Train it (resumable, state in `folder`), measure it, and store the checkpoint `text_shapes` with its card."""
+    found = run(config, Path(folder or runtime.state_root() / "runs" / NAME))
+    state = found.best.state_dict()
+
+    def store(metrics: dict[str, Any]) -> Path:
+        card = _card.of_run(
+            NAME, config, found,
+            data=f"shapes: {SCENES:,} scenes, none of a reserved meaning or a held-out pair",
+            metrics=metrics, network=dataclasses.asdict(NETWORK),
+        )  # fmt: skip
+        return checkpoints.save(NAME, state, card, packed=True)
+
+    store({})
+    print(f"written: {store(measure(load(), clip_shapes.load()))}")
