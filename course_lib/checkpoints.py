@@ -125,7 +125,8 @@ def save(
     """Write `tensors` and their `card` under `name`; returns the path of the `.safetensors` file.
 
     Floating tensors are stored in `dtype` (None keeps each as it is); others always as they are. `packed` stores large
-    ones in eight bits (`course_lib.packing`), and `load` unpacks them. Tied tensors are stored once and come back tied. Raises ValueError/TypeError for a bad name, tensor or card (`CARD_FIELDS`), or
+    ones in eight bits (`course_lib.packing`), and `load` unpacks them. Tied tensors are stored once and come back tied.
+    Raises ValueError/TypeError for a bad name, tensor or card (`CARD_FIELDS`), or
     for a value that `dtype` cannot hold.
     """
     _checked_name(name)
@@ -185,7 +186,7 @@ def _read(name: str, folder: Path | str | None) -> tuple[bytes, dict[str, Any]]:
 def load(
     name: str, *, folder: Path | str | None = None, device: torch.device | str = "cpu"
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """`(tensors, card)` of checkpoint `name`, checked against its SHA-256; tensors in the dtype they are stored in.
+    """`(tensors, card)` of checkpoint `name`, checked against its SHA-256; tensors as stored, packed ones in float32.
 
     Raises CheckpointError, which names the file and the remedy, when anything is missing or damaged.
     """

@@ -1,4 +1,4 @@
-"""The `course` command: `doctor`, `lab`, `train` and `progress`. Each loads what it needs only when it is called."""
+"""The `course` command: `doctor`, `lab`, `train`, `sample` and `progress`. Each loads what it needs when it is called."""
 
 from __future__ import annotations
 
@@ -19,6 +19,15 @@ def _parser() -> argparse.ArgumentParser:
     lab.add_argument("--copy-only", action="store_true", help="copy the lessons and stop")
     train = commands.add_parser("train", help="make a shipped checkpoint or curve again")
     train.add_argument("name", nargs="?", help="which one; without a name the known ones are listed")
+    sample = commands.add_parser("sample", help="draw what sentences say, into a PNG")
+    sample.add_argument("sentence", nargs="*", help='such as "a small red circle above a large blue square"')
+    sample.add_argument("--file", help="a text file with one sentence a line")
+    sample.add_argument("--model", default="shapes", help="what it draws: shapes (default) or fashion")
+    sample.add_argument("--out", default="sample.png", help="the PNG to write (default: sample.png)")
+    sample.add_argument("-n", type=int, default=4, help="pictures per sentence (default: 4)")
+    sample.add_argument("--guidance", type=float, help="0 ignores the sentence, 1 obeys it, more exaggerates")
+    sample.add_argument("--steps", type=int, default=25, help="steps of DDIM (default: 25)")
+    sample.add_argument("--seed", type=int, default=0, help="another number, other pictures")
     commands.add_parser("progress", help="list the exercises that you have passed")
     return parser
 
@@ -54,11 +63,18 @@ def main(argv: list[str] | None = None) -> int:
             return lab.run(arguments.folder, copy_only=arguments.copy_only, options=others)
         if arguments.command == "train":
             return _train(arguments.name)
+        if arguments.command == "sample":
+            from course_lib.cli import sample
+
+            return sample.run(
+                arguments.sentence, file=arguments.file, kind=arguments.model, out=arguments.out, n=arguments.n,
+                guidance=arguments.guidance, steps=arguments.steps, seed=arguments.seed,
+            )  # fmt: skip
         from course_lib.lesson import progress
 
         progress()
         return 0
-    except ValueError as error:  # a COURSE_ variable that cannot be, for instance; the message says what would do
+    except _expected() as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Is the picture what was asked for? Prompts that no model was trained on, and the share drawn right, with its interval.
+"""Is the picture what was asked for? Prompts no model was trained on, and the share drawn right, with its interval.
 
 A tenth of all meanings is reserved: no text-to-image model of the course is trained on a scene whose meaning is
 `reserved`, nor on a pair of color and shape in `HELD_OUT`.

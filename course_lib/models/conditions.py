@@ -95,8 +95,6 @@ def encoded(clip: CLIP, ids: Tensor, real: Tensor) -> TextCondition:
     return TextCondition(states, real, torch.nn.functional.normalize(embedding, dim=-1), keep)
 
 
-def decoder_condition(
-    image: Float[Tensor, "n dim"], text: TextCondition | None = None
-) -> DecoderCondition:
+def decoder_condition(image: Float[Tensor, "n dim"], text: TextCondition | None = None) -> DecoderCondition:
     """Image embeddings, and captions if given, as a condition that withholds nothing."""
     return DecoderCondition(image, torch.ones(len(image), dtype=torch.bool, device=image.device), text)

@@ -51,6 +51,38 @@ def causal(length: int, device: torch.device | str | None = None) -> Bool[Tensor
     return torch.ones(length, length, dtype=torch.bool, device=device).tril()
 
 
+def looks(real: Bool[Tensor, "n length"]) -> Bool[Tensor, "n 1 length length"]:
+    """The mask for `TransformerBlock`: a token looks at itself, and at the real ones before it.
+
+    `real` is True for real tokens. Padding looks at itself, too: a row that sees nothing has no weights.
+    """
+    length = real.shape[1]
+    itself = torch.eye(length, dtype=torch.bool, device=real.device)
+    return causal(length, real.device) & real[:, None, None, :] | itself
+
+
+def check_fits(config: PriorConfig, x_t: Tensor, cond: object) -> None:
+    """Raise TypeError for a condition that is no `TextCondition`, ValueError for one that doesn't fit the network."""
+    if not isinstance(cond, TextCondition):
+        raise TypeError(
+            f"cond must be a TextCondition, not {type(cond).__name__}; text_condition(clip, captions) makes one"
+        )
+    if len(cond) != len(x_t):
+        raise ValueError(f"cond holds {len(cond)} sentences, but there are {len(x_t)} embeddings")
+    if cond.tokens.ndim != 3:
+        raise ValueError(
+            "cond.tokens are token numbers; this network reads encoded ones: text_condition(clip, captions)"
+        )
+    given = (x_t.shape[1], cond.embedding.shape[1], cond.tokens.shape[2])
+    if given != (config.dim, config.dim, config.text_width):
+        raise ValueError(
+            f"x_t, cond.embedding and cond.tokens have the widths {given}; this prior takes {config.dim}, "
+            f"{config.dim} and {config.text_width}: give it the CLIP it was trained with"
+        )
+    if cond.tokens.shape[1] > config.text_length:
+        raise ValueError(f"cond has {cond.tokens.shape[1]} tokens, at most {config.text_length} fit")
+
+
 class Prior(Freezable):
     """(x_t, t, TextCondition) -> the clean image embedding, in units where an embedding has length √dim.
 
@@ -98,36 +130,17 @@ class Prior(Freezable):
         self, tokens: Float[Tensor, "n tokens width"], real: Bool[Tensor, "n tokens"]
     ) -> Float[Tensor, "n tokens width"]:
         """The transformer: output i depends on real tokens up to i only."""
-        mask = causal(tokens.shape[1], tokens.device) & real[:, None, None, :]
-        mask = mask | torch.eye(tokens.shape[1], dtype=torch.bool, device=tokens.device)  # padding looks at itself
+        mask = looks(real)
         for block in self.blocks:
             tokens = block(tokens, mask)
         return self.norm(tokens)
 
-    def forward(
-        self, x_t: Float[Tensor, "n dim"], t: Int[Tensor, " n"], cond: TextCondition
-    ) -> Float[Tensor, "n dim"]:
+    def forward(self, x_t: Float[Tensor, "n dim"], t: Int[Tensor, " n"], cond: TextCondition) -> Float[Tensor, "n dim"]:
         """Guess the clean embedding (of length √dim) from the noisy one, the step 0…T-1 and one sentence each."""
-        self._check(x_t, cond)
+        check_fits(self.config, x_t, cond)
         correction = self.out(self.transform(*self.tokens(x_t, t, cond))[:, -1])
         keep, change = gather(self.schedule.sqrt_alpha_bars, t, x_t), gather(self.schedule.noise_std, t, x_t)
         return keep * x_t + change * correction.to(x_t.dtype)
-
-    def _check(self, x_t: Tensor, cond: object) -> None:
-        if not isinstance(cond, TextCondition):
-            raise TypeError(
-                f"cond must be a TextCondition, not {type(cond).__name__}; text_condition(clip, captions) makes one"
-            )
-        if len(cond) != len(x_t):
-            raise ValueError(f"cond holds {len(cond)} sentences, but there are {len(x_t)} embeddings")
-        given = (x_t.shape[1], cond.embedding.shape[1], cond.tokens.shape[2])
-        if given != (self.config.dim, self.config.dim, self.config.text_width):
-            raise ValueError(
-                f"x_t, cond.embedding and cond.tokens have the widths {given}; this prior takes {self.config.dim}, "
-                f"{self.config.dim} and {self.config.text_width}: give it the CLIP it was trained with"
-            )
-        if cond.tokens.shape[1] > self.config.text_length:
-            raise ValueError(f"cond has {cond.tokens.shape[1]} tokens, at most {self.config.text_length} fit")
 
 
 @torch.no_grad()
@@ -160,9 +173,7 @@ def draw_embeddings(
     return closest(found, text.embedding)
 
 
-def closest(
-    candidates: Float[Tensor, "draws n dim"], text: Float[Tensor, "n dim"]
-) -> Float[Tensor, "n dim"]:
+def closest(candidates: Float[Tensor, "draws n dim"], text: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
     """Of each sentence's candidates, the one with the largest dot product with the sentence's embedding."""
     best = torch.einsum("knd,nd->kn", candidates, text.to(candidates.dtype)).argmax(dim=0)
     return candidates[best, torch.arange(candidates.shape[1], device=best.device)]

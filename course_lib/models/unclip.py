@@ -53,14 +53,10 @@ class CaptionEncoder(nn.Module):
         super().__init__()
         self.bytes = nn.Embedding(ByteTokenizer.vocabulary, width)
         self.positions = nn.Parameter(torch.randn(length, width) * width**-0.5)
-        self.blocks = nn.ModuleList(
-            TransformerBlock(width, heads, dropout=dropout, bias=False) for _ in range(layers)
-        )
+        self.blocks = nn.ModuleList(TransformerBlock(width, heads, dropout=dropout, bias=False) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
-    def forward(
-        self, ids: Int[Tensor, "n length"], real: Bool[Tensor, "n length"]
-    ) -> Float[Tensor, "n length width"]:
+    def forward(self, ids: Int[Tensor, "n length"], real: Bool[Tensor, "n length"]) -> Float[Tensor, "n length width"]:
         """Tokens and their mask (True: real) to one vector per token."""
         x, mask = self.bytes(ids) + self.positions[: ids.shape[1]], visible(real)
         for block in self.blocks:

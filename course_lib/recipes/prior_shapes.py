@@ -23,6 +23,7 @@ from course_lib.models.conditions import text_condition
 from course_lib.models.prior import Prior, PriorConfig, draw_embeddings
 from course_lib.recipes import _card, clip_shapes
 from course_lib.recipes._shape_captions import SCENES, CaptionedShapes, one_wording
+from course_lib.recipes._weights import fingerprint, load_into
 from course_lib.training import Draws, FitConfig, Fitted, fit
 
 NAME = "prior_shapes"
@@ -50,10 +51,7 @@ def prior_loss(prior: Prior, embeddings: Tensor, text: Any, draws: Draws, droppe
 
 def load(device: torch.device | str | None = None) -> Prior:
     """The shipped prior, frozen, in float32. Raises CheckpointError where it is missing or damaged."""
-    tensors, _ = checkpoints.load(NAME, device=device or runtime.device())
-    model = new().to(device or runtime.device())
-    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    return model.freeze()
+    return load_into(new(), NAME, device).freeze()
 
 
 def spread_ratio(drawn: Tensor, real: Tensor) -> float:
@@ -109,18 +107,18 @@ def run(config: FitConfig = CONFIG, folder: Any = None, scenes: int = SCENES) ->
 def train(folder: Path | str | None = None, config: FitConfig = CONFIG) -> None:
     """Train it (resumable, state in `folder`), measure it, and store the checkpoint `prior_shapes` with its card."""
     found = run(config, Path(folder or runtime.state_root() / "runs" / NAME))
-    state = found.best.state_dict()
+    state, clip = found.best.state_dict(), clip_shapes.load()
 
     def store(metrics: dict[str, Any]) -> Path:
         card = _card.of_run(
             NAME, config, found,
             data=f"shapes: {SCENES:,} scenes, none of a reserved meaning or a held-out pair",
-            metrics=metrics, network=dataclasses.asdict(NETWORK),
+            metrics=metrics, network=dataclasses.asdict(NETWORK), clip=fingerprint(clip),
         )  # fmt: skip
         return checkpoints.save(NAME, state, card, packed=True)
 
     store({})
-    metrics = measure(load(), clip_shapes.load())
+    metrics = measure(load(), clip)
     for name, entry in metrics.items():
         print(f"{name}: {entry['value']}")
     print(f"written: {store(metrics)}")

@@ -24,15 +24,14 @@ from course_lib.models.conditions import text_condition
 from course_lib.models.text_unet import TextUNet, TextUNetConfig
 from course_lib.recipes import _card, clip_shapes
 from course_lib.recipes._shape_captions import SCENES, CaptionedShapes, one_wording, pictures
+from course_lib.recipes._weights import fingerprint, load_into
 from course_lib.training import Draws, FitConfig, Fitted, fit
 
 NAME = "text_shapes"
 T = 1000
 DROPPED = 0.1
 SCALES = (1, 2, 3, 5)
-BODY = BodyConfig(
-    mults=(2, 3), attention=(1,), heads=4, token_dim=128, patch=2, fine=16, dropout=0.0, order="classic"
-)
+BODY = BodyConfig(mults=(2, 3), attention=(1,), heads=4, token_dim=128, patch=2, fine=16, dropout=0.0, order="classic")
 NETWORK = TextUNetConfig(BODY)
 CONFIG = FitConfig(steps=2_500, batch_size=64, learning_rate=1e-3, warmup=200, ema=0.998, save_every=120.0)
 
@@ -68,10 +67,7 @@ class TextObjective:
 
 def load(device: torch.device | str | None = None) -> TextUNet:
     """The shipped model, in eval mode and float32. Raises CheckpointError where it is missing or damaged."""
-    tensors, _ = checkpoints.load(NAME, device=device or runtime.device())
-    model = new().to(device or runtime.device())
-    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    return model.eval().requires_grad_(False)
+    return load_into(new(), NAME, device)
 
 
 @torch.no_grad()
@@ -123,15 +119,15 @@ def run(config: FitConfig = CONFIG, folder: Any = None, scenes: int = SCENES) ->
 def train(folder: Path | str | None = None, config: FitConfig = CONFIG) -> None:
     """Train it (resumable, state in `folder`), measure it, and store the checkpoint `text_shapes` with its card."""
     found = run(config, Path(folder or runtime.state_root() / "runs" / NAME))
-    state = found.best.state_dict()
+    state, clip = found.best.state_dict(), clip_shapes.load()
 
     def store(metrics: dict[str, Any]) -> Path:
         card = _card.of_run(
             NAME, config, found,
             data=f"shapes: {SCENES:,} scenes, none of a reserved meaning or a held-out pair",
-            metrics=metrics, network=dataclasses.asdict(NETWORK),
+            metrics=metrics, network=dataclasses.asdict(NETWORK), clip=fingerprint(clip),
         )  # fmt: skip
         return checkpoints.save(NAME, state, card, packed=True)
 
     store({})
-    print(f"written: {store(measure(load(), clip_shapes.load()))}")
+    print(f"written: {store(measure(load(), clip))}")

@@ -1,0 +1,51 @@
+"""`course sample "a small red circle at the left"`: from sentences to a PNG."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from course_lib import runtime
+
+LARGEST = 4  # each pixel of a picture becomes a square of so many
+
+
+def sentences(words: list[str], file: str | None) -> list[str]:
+    """What to draw: the sentences of the command line and those of a file, one a line, empty lines left out.
+
+    Raises ValueError for none at all, or a file that cannot be read.
+    """
+    found = list(words)
+    if file is not None:
+        try:
+            lines = Path(file).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"--file {file} cannot be read: {error}") from None
+        found += [line.strip() for line in lines if line.strip()]
+    if not found:
+        raise ValueError('no sentence to draw; for example: course sample "a small red circle at the left"')
+    return found
+
+
+def run(
+    words: list[str], *, file: str | None, kind: str, out: str, n: int, guidance: float | None, steps: int, seed: int
+) -> int:
+    """Draw n pictures per sentence, one row each, into the PNG `out`, and say where it is."""
+    from course_lib import show
+    from course_lib.pipelines import TextToImage
+
+    if n < 1:
+        raise ValueError(f"-n {n} must be at least 1")
+    asked = sentences(words, file)
+    target = Path(out)
+    if target.suffix.lower() != ".png":
+        raise ValueError(f"--out {out} must end in .png")
+    pipeline = TextToImage.load(kind)
+    captions = [caption for caption in pipeline.check(asked) for _ in range(n)]
+    images = pipeline(captions, seed=seed, guidance=guidance, steps=steps)
+    figure = show.grid(images, columns=n, scale=LARGEST, row_titles=asked, alt="pictures drawn from sentences")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with runtime.replacing(target) as temporary:
+        temporary.write_bytes(figure.png())
+    print(f"written: {target}", file=sys.stdout)
+    return 0

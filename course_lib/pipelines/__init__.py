@@ -1,0 +1,5 @@
+"""Whole models out of trained parts, ready to be asked."""
+
+from course_lib.pipelines.text_to_image import TextToImage
+
+__all__ = ["TextToImage"]

@@ -1,0 +1,99 @@
+"""The unCLIP decoder of the shapes: from a CLIP image embedding and a caption to a picture.
+
+It is trained on each picture's own embedding; only when it is used does the embedding come from the prior. Its start is
+lesson 15's model, which knows how shapes look and what words mean, so that training adds the embedding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from course_lib import checkpoints, runtime
+from course_lib.data import shapes
+from course_lib.evaluation.faithfulness import faithfulness, unseen_prompts
+from course_lib.evaluation.shapes_exam import embed_images
+from course_lib.models.clip import CLIP
+from course_lib.models.conditions import decoder_condition, text_condition
+from course_lib.models.prior import Prior, draw_embeddings
+from course_lib.models.unclip import DecoderConfig, UnclipDecoder
+from course_lib.recipes import _card, _decoder, clip_shapes, prior_shapes, text_shapes
+from course_lib.recipes._shape_captions import SCENES, CaptionedShapes, one_wording, pictures
+from course_lib.recipes._weights import fingerprint, load_into
+from course_lib.training import Draws, FitConfig, Fitted, fit
+
+NAME = "decoder_shapes"
+NETWORK = DecoderConfig(text_shapes.BODY)
+SCALE = 2.0
+CONFIG = FitConfig(steps=5_500, batch_size=64, learning_rate=8e-4, warmup=200, ema=0.998, save_every=120.0)
+
+
+def load(device: torch.device | str | None = None) -> UnclipDecoder:
+    """The shipped decoder, in eval mode and float32. Raises CheckpointError where it is missing or damaged."""
+    return load_into(_decoder.new(NETWORK), NAME, device)
+
+
+@torch.no_grad()
+def asked(
+    parts: tuple[CLIP, Prior, UnclipDecoder], specs: list[shapes.Scene], what: str = "prior", seed: int = 10**6,
+    **options: Any,
+) -> Tensor:  # fmt: skip
+    """Pictures of what the scenes' captions ask for, the embedding being drawn by the prior ("prior"), that of the
+    sentence itself ("text"), or that of a real picture of the scene ("own"); the decoder reads the caption in any case.
+    """
+    clip, prior, decoder = parts
+    text = text_condition(clip, [shapes.caption(spec) for spec in specs])
+    if what == "prior":
+        image = draw_embeddings(prior, text, generator=runtime.generator(seed, text.embedding.device))
+    else:
+        image = text.embedding if what == "text" else embed_images(clip, shapes.render(specs, seed=seed).images)
+    return _decoder.draw(decoder, decoder_condition(image, text), seed=seed, **({"scale": SCALE} | options))
+
+
+def measure(parts: tuple[CLIP, Prior, UnclipDecoder], n: int = 500, seed: int = 10**6) -> dict[str, Any]:
+    """The card's metrics: faithfulness to prompts that were never trained on, with intervals and floors."""
+    metrics: dict[str, Any] = {}
+    for kind, name in (("one", "one object"), ("two", "two objects")):
+        for held, more in ((False, ""), (True, ", pairs never trained on")):
+            specs = unseen_prompts(n, seed, kind=kind, held_out=held)
+            for what in ("prior", "text", "own") if not held else ("prior",):
+                found = faithfulness(asked(parts, specs, what), specs)
+                source = {"prior": "prior's", "text": "sentence's", "own": "true"}[what]
+                print(f"{name}{more}, {source} embedding: {found}", flush=True)
+                metrics[f"all words right, {name}{more}, {source} embedding (n = {n})"] = found.entry()
+    return metrics
+
+
+def run(config: FitConfig = CONFIG, folder: Any = None, scenes: int = SCENES) -> Fitted:
+    """Train it."""
+    clip = clip_shapes.load()
+    data, objective = CaptionedShapes(clip, scenes, config.seed), _decoder.DecoderObjective()
+
+    def loss(model: UnclipDecoder, batch: tuple[Tensor, Tensor, Tensor], draws: Draws) -> Tensor:
+        pixels, ids, embeddings = batch
+        cond = decoder_condition(embeddings.float(), one_wording(clip, ids, draws))
+        return objective(model, pictures(pixels), cond, draws)
+
+    model = _decoder.new(NETWORK, config.seed, painter=text_shapes.load())
+    return fit(model, loss, data, len(data), config, folder=folder)
+
+
+def train(folder: Path | str | None = None, config: FitConfig = CONFIG) -> None:
+    """Train it (resumable, state in `folder`), measure it, and store the checkpoint `decoder_shapes` with its card."""
+    found = run(config, Path(folder or runtime.state_root() / "runs" / NAME))
+    state, clip = found.best.state_dict(), clip_shapes.load()
+
+    def store(metrics: dict[str, Any]) -> Path:
+        card = _card.of_run(
+            NAME, config, found,
+            data=f"shapes: {SCENES:,} scenes, none of a reserved meaning or a held-out pair",
+            metrics=metrics, network=dataclasses.asdict(NETWORK), clip=fingerprint(clip),
+        )  # fmt: skip
+        return checkpoints.save(NAME, state, card, packed=True)
+
+    store({})
+    print(f"written: {store(measure((clip, prior_shapes.load(), load())))}")

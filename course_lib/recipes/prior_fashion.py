@@ -1,0 +1,98 @@
+"""The unCLIP prior of Fashion-MNIST: as `prior_shapes`, with garments and their captions."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from course_lib import checkpoints, runtime
+from course_lib.data import fashion_mnist
+from course_lib.data.fashion_captions import FRAMES, UNSEEN_FRAMES, sentence
+from course_lib.data.grey_sets import GARMENTS
+from course_lib.evaluation.clip_scores import zero_shot
+from course_lib.models.clip import CLIP
+from course_lib.models.conditions import text_condition
+from course_lib.models.prior import Prior, PriorConfig, draw_embeddings
+from course_lib.recipes import _card, clip_fashion, prior_shapes
+from course_lib.recipes._garments import Garments, shown, source_captions, told
+from course_lib.recipes._weights import fingerprint, load_into
+from course_lib.training import Draws, FitConfig, Fitted, fit
+
+NAME = "prior_fashion"
+NETWORK = PriorConfig(layers=3, width=128)
+CONFIG = FitConfig(steps=2_500, batch_size=128, learning_rate=1e-3, warmup=200, ema=0.998, save_every=120.0)
+
+
+def load(device: torch.device | str | None = None) -> Prior:
+    """The shipped prior, frozen, in float32. Raises CheckpointError where it is missing or damaged."""
+    return load_into(prior_shapes.new(config=NETWORK), NAME, device).freeze()
+
+
+@torch.no_grad()
+def measure(prior: Prior, clip: CLIP, n: int = 200, seed: int = 10**6) -> dict[str, Any]:
+    """The card's metrics on the test set: nearness to real embeddings, the right garment, the spread of a garment."""
+    test, metrics, device = fashion_mnist("test", 28), {}, clip.log_scale.device
+    real, garment = clip_fashion.embedded(clip, test)
+    classes = clip.encode_captions([sentence(k, frame="a photo of {it}") for k in range(len(GARMENTS))])
+    generator = runtime.generator(seed, device)
+
+    def drawn(captions: list[str], draws: int = 2) -> Tensor:
+        text = text_condition(clip, [caption for caption in captions for _ in range(n)])
+        return draw_embeddings(prior, text, draws=draws, generator=generator)
+
+    def told_garment(name: str, frames: tuple[str, ...]) -> None:
+        asked = [(k, frames[j % len(frames)]) for j, k in enumerate(range(len(GARMENTS)))]
+        found = drawn([sentence(k, frame=frame) for k, frame in asked])
+        labels = torch.arange(len(GARMENTS)).repeat_interleave(n)
+        right = (zero_shot(found, classes).cpu() == labels).float().mean().item()
+        metrics[f"garment as asked, {name} (n = {len(labels)})"] = {"value": round(right, 4), "floor": 0.1}
+
+    told_garment("wordings trained on", FRAMES[:10])
+    told_garment("wordings never trained on", UNSEEN_FRAMES)
+    found = drawn(source_captions(), draws=1).unflatten(0, (len(GARMENTS), n))
+    there = [real[(garment == k).to(real.device)] for k in range(len(GARMENTS))]
+    ratios = [prior_shapes.spread_ratio(a, b) for a, b in zip(found, there, strict=True)]
+    nearness = [(a @ b.mean(dim=0)).mean().item() for a, b in zip(found, there, strict=True)]
+    text = text_condition(clip, source_captions()).embedding
+    floor = [(row @ b.mean(dim=0)).item() for row, b in zip(text, there, strict=True)]
+    metrics["variance within a garment over that of its test pictures, mean of ten"] = {
+        "value": round(sum(ratios) / len(ratios), 4),
+        "floor": 1.0,
+    }
+    metrics["cosine of a sample to the true embeddings (floor: the text embedding's)"] = {
+        "value": round(sum(nearness) / len(nearness), 4),
+        "floor": round(sum(floor) / len(floor), 4),
+    }
+    return metrics
+
+
+def run(config: FitConfig = CONFIG, folder: Any = None) -> Fitted:
+    """Train it."""
+    clip, data = clip_fashion.load(), Garments()
+
+    def loss(prior: Prior, batch: tuple[Tensor, Tensor], draws: Draws) -> Tensor:
+        images, looks = shown(batch, draws)
+        embeddings, text = told(clip, images, looks, draws)
+        return prior_shapes.prior_loss(prior, embeddings, text, draws)
+
+    return fit(prior_shapes.new(config.seed, NETWORK), loss, data, len(data), config, folder=folder)
+
+
+def train(folder: Path | str | None = None, config: FitConfig = CONFIG) -> None:
+    """Train it (resumable, state in `folder`), measure it, and store the checkpoint `prior_fashion` with its card."""
+    found = run(config, Path(folder or runtime.state_root() / "runs" / NAME))
+    state, clip = found.best.state_dict(), clip_fashion.load()
+
+    def store(metrics: dict[str, Any]) -> Path:
+        card = _card.of_run(
+            NAME, config, found, data="Fashion-MNIST, its first 55,000 training pictures, captioned; measured on the "
+            "test set", metrics=metrics, network=dataclasses.asdict(NETWORK), clip=fingerprint(clip),
+        )  # fmt: skip
+        return checkpoints.save(NAME, state, card, packed=True)
+
+    store({})
+    print(f"written: {store(measure(load(), clip))}")
