@@ -48,6 +48,8 @@ ONE_STEP, WALK, WAY_BACK, LOSS, EXACTLY, EDITED, LISTS = (
 )
 FOUNDATIONS = "course_lib/foundations"
 EXERCISES = "course_lib/lesson/exercises"
+GUIDANCE, TOKENS = "course_lib/diffusion/guidance.py", "course_lib/nn/cross_attention.py"
+PRIOR, UNCLIP = "course_lib/models/prior.py", "course_lib/models/unclip.py"
 # fmt: off
 BREAKS = (
     Break("alphas without minus", SCHEDULE, "return 1 - self.betas", "return 1 - self.betas**2"),
@@ -260,6 +262,23 @@ BREAKS = (
     Break("text read one too early", "course_lib/nn/transformer.py", "real.sum(dim=1) - 1", "real.sum(dim=1) - 2", "tests/equations/test_13.py"),
     Break("short runs of clip: pairs held out are trained on", "course_lib/recipes/clip_short_runs.py", "if not (trained_on and spec.held_out)", "if not (trained_on and False)", "tests/recipes/test_clip_short_runs.py"),
     Break("naming: as said, not as it is", "course_lib/recipes/clip_naming.py", "(scene.canonical for scene in scenes)", "iter(scenes)", "tests/recipes/test_clip_naming.py"),
+    Break("guidance: from the wrong end", GUIDANCE, "return unconditional + scale * (conditional", "return conditional + scale * (conditional", "tests/diffusion/test_guidance.py"),
+    Break("guidance: uphill", GUIDANCE, "return noise - self.scale * gather", "return noise + self.scale * gather", "tests/diffusion/test_guidance.py"),
+    Break("guidance: w is the scale", GUIDANCE, "return check_scale(1 + w)", "return check_scale(w)", "tests/diffusion/test_guidance.py"),
+    Break("joint attention: padding seen", TOKENS, "mask = torch.cat([pixels, real], dim=1)[:", "mask = torch.cat([pixels, real | True], dim=1)[:", "tests/nn/test_cross_attention.py"),
+    Break("cross-attention: padding seen", TOKENS, "quick_attention(q, k, v, None if real is None else real[:, None, None, :])", "quick_attention(q, k, v, None)", "tests/nn/test_cross_attention.py"),
+    Break("prior: sees what follows", PRIOR, "dtype=torch.bool, device=device).tril()", "dtype=torch.bool, device=device)", "tests/models/test_prior.py"),
+    Break("prior: reads the first token", PRIOR, "self.tokens(x_t, t, cond))[:, -1])", "self.tokens(x_t, t, cond))[:, 0])", "tests/models/test_prior.py"),
+    Break("prior: the farther draw", PRIOR, ").argmax(dim=0)", ").argmin(dim=0)", "tests/models/test_prior.py"),
+    Break("prior: sentence told though withheld", PRIOR, "cond.embedding), cond.keep)", "cond.embedding), cond.keep | True)", "tests/models/test_prior.py"),
+    Break("null condition says everything", "course_lib/models/conditions.py", "return self.kept(False)", "return self.kept(True)", "tests/models/test_conditions.py"),
+    Break("text u-net: padding seen", "course_lib/models/text_unet.py", "return self.body(x_t, embedding, tokens, real)", "return self.body(x_t, embedding, tokens, real | True)", "tests/models/test_text_unet.py"),
+    Break("decoder: embedding told though withheld", UNCLIP, "self.no_image.vector(scale * cond.image, cond.keep)", "self.no_image.vector(scale * cond.image, cond.keep | True)", "tests/models/test_unclip.py"),
+    Break("decoder: image not in the time embedding", UNCLIP, "time + image, tokens, real)", "time + 0 * image, tokens, real)", "tests/models/test_unclip.py"),
+    Break("decoder: withheld and told swapped", "course_lib/recipes/_decoder.py", "draws.uniform() >= self.no_image,", "draws.uniform() < self.no_image,", "tests/models/test_unclip.py"),
+    Break("packing: cut off instead of rounded", "course_lib/packing.py", "(rows / scale[:, None]).round()", "(rows / scale[:, None]).trunc()", "tests/test_packing.py"),
+    Break("faithfulness: shuffled against itself", "course_lib/evaluation/faithfulness.py", "[*prompts[1:], prompts[0]]", "[*prompts]", "tests/evaluation/test_faithfulness.py"),
+    Break("pipeline: any CLIP will do", "course_lib/pipelines/text_to_image.py", "and trained_with != own:", "and trained_with == 0:", "tests/pipelines"),
     Break("naming: one right answer is enough", "course_lib/recipes/clip_naming.py", "(guesses == right.to(guesses.device)).all(dim=1)", "(guesses == right.to(guesses.device)).any(dim=1)", "tests/recipes/test_clip_naming.py"),
     Break("fréchet: roots of rounding", "course_lib/evaluation/frechet.py", "kept = values > len(cov) * torch.finfo(torch.float64).eps * values[-1].clamp(min=0)", "kept = values > 0", "tests/evaluation/test_frechet.py"),
     Break("fréchet: covariance over n", "course_lib/evaluation/frechet.py", "torch.cov(x.T).reshape", "torch.cov(x.T, correction=0).reshape", "tests/evaluation/test_frechet.py"),

@@ -1,4 +1,4 @@
-"""The `course` command: `doctor`, `lab`, `train`, `sample` and `progress`. Each loads what it needs when it is called."""
+"""The `course` command: `doctor`, `lab`, `train`, `sample`, `progress`. Each loads what it needs when it is called."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from course_lib.models.conditions import TextCondition, encoded
 from course_lib.recipes.clip_fashion import TRAINED_ON, dressed
 from course_lib.training import Draws
 
+DATA = "Fashion-MNIST, its first 55,000 training pictures, captioned; measured on or against its test set"
 SOURCE_FRAME = "an image of {it}"  # how the course's sources put it
 
 

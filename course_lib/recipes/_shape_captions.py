@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from course_lib import runtime
 from course_lib.data import ByteTokenizer, shapes
 from course_lib.evaluation.faithfulness import trained_scenes
 from course_lib.evaluation.shapes_exam import embed_images
@@ -14,6 +15,7 @@ from course_lib.pixels import from_uint8, to_uint8
 from course_lib.training import Draws
 
 SCENES = 100_000
+DATA = f"shapes: {SCENES:,} scenes, none of a reserved meaning or with a held-out pair; measured on others"
 
 
 class CaptionedShapes:
@@ -22,7 +24,8 @@ class CaptionedShapes:
     def __init__(self, clip: CLIP, n: int = SCENES, seed: int = 0) -> None:
         scenes = trained_scenes(n, seed)
         parts = [shapes.render(scenes[k : k + 5000], seed=seed + k).images for k in range(0, n, 5000)]
-        self.embeddings = torch.cat([embed_images(clip, part).cpu() for part in parts])
+        with runtime.autocast(clip.log_scale.device):  # rounding is far below what differs between pictures
+            self.embeddings = torch.cat([embed_images(clip, part).float().cpu() for part in parts])
         self.pixels = torch.cat([to_uint8(part) for part in parts])
         texts = [text for scene in scenes for text in shapes.wordings(scene)]
         tokenizer = ByteTokenizer(clip.config.text_length)

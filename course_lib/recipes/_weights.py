@@ -1,15 +1,20 @@
-"""Shipped weights back into their network, and which CLIP a network was trained with."""
+"""From a training run to a shipped checkpoint and back, for networks that were trained with a CLIP."""
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
-from typing import TypeVar
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from course_lib import checkpoints, runtime
 from course_lib.models.clip import CLIP
+from course_lib.recipes import _card
+from course_lib.training import FitConfig, Fitted
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -31,3 +36,27 @@ def load_into(model: Network, name: str, device: torch.device | str | None = Non
     model.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
     model.clip_fingerprint = card["config"].get("clip")
     return model.eval().requires_grad_(False)
+
+
+def ship(
+    name: str, found: Fitted, config: FitConfig, *, network: Any, clip: CLIP, data: str,
+    measure: Callable[[], dict[str, Any]],
+) -> Path:  # fmt: skip
+    """Store what a run gave, in eight bits, then what `measure()` says of it as shipped; returns the file's path.
+
+    `network` is its configuration, a dataclass. The checkpoint is there before the minutes of measuring.
+    """
+    state = found.best.state_dict()
+    settings = {"network": dataclasses.asdict(network), "clip": fingerprint(clip)}
+
+    def store(metrics: dict[str, Any]) -> Path:
+        card = _card.of_run(name, config, found, data=data, metrics=metrics, **settings)
+        return checkpoints.save(name, state, card, packed=True)
+
+    store({})
+    metrics = measure()
+    for what, entry in metrics.items():
+        print(f"{what}: {entry['value']}")
+    path = store(metrics)
+    print(f"written: {path}")
+    return path

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from course_lib import checkpoints, runtime
+from course_lib import runtime
 from course_lib.data import fashion_mnist
 from course_lib.data.fashion_captions import UNSEEN_FRAMES, arrange, plain_looks, sentence
 from course_lib.data.grey_sets import GARMENTS
@@ -20,9 +20,9 @@ from course_lib.models.clip import CLIP
 from course_lib.models.conditions import decoder_condition, text_condition
 from course_lib.models.prior import Prior, draw_embeddings
 from course_lib.models.unclip import DecoderConfig, UnclipDecoder
-from course_lib.recipes import _card, _decoder, clip_fashion, prior_fashion, text_shapes
-from course_lib.recipes._garments import Garments, shown, source_captions, told
-from course_lib.recipes._weights import fingerprint, load_into
+from course_lib.recipes import _decoder, clip_fashion, prior_fashion, text_shapes
+from course_lib.recipes._garments import DATA, Garments, shown, source_captions, told
+from course_lib.recipes._weights import load_into, ship
 from course_lib.training import Draws, FitConfig, Fitted, fit
 
 NAME = "decoder_fashion"
@@ -46,7 +46,7 @@ def asked(parts: tuple[CLIP, Prior, UnclipDecoder], captions: list[str], seed: i
 
 
 def measure(parts: tuple[CLIP, Prior, UnclipDecoder], n: int = 100, seed: int = 10**6) -> dict[str, Any]:
-    """The card's metrics: garments as asked, in the sources' wording and in new ones; Fréchet distance over its floor."""
+    """The card's metrics: garments as asked, in the sources' wording and new ones; Fréchet distance over its floor."""
     metrics: dict[str, Any] = {}
     labels = torch.arange(len(GARMENTS)).repeat_interleave(n)
     real = fashion_mnist("test", 28)
@@ -94,15 +94,9 @@ def run(config: FitConfig = CONFIG, folder: Any = None) -> Fitted:
 
 def train(folder: Path | str | None = None, config: FitConfig = CONFIG) -> None:
     """Train it (resumable, state in `folder`), measure it, and store the checkpoint `decoder_fashion` with its card."""
-    found = run(config, Path(folder or runtime.state_root() / "runs" / NAME))
-    state, clip = found.best.state_dict(), clip_fashion.load()
+    found, clip = run(config, Path(folder or runtime.state_root() / "runs" / NAME)), clip_fashion.load()
 
-    def store(metrics: dict[str, Any]) -> Path:
-        card = _card.of_run(
-            NAME, config, found, data="Fashion-MNIST, its first 55,000 training pictures, captioned; Fréchet distance "
-            "to its test set", metrics=metrics, network=dataclasses.asdict(NETWORK), clip=fingerprint(clip),
-        )  # fmt: skip
-        return checkpoints.save(NAME, state, card, packed=True)
+    def measured() -> dict[str, Any]:
+        return measure((clip, prior_fashion.load(), load()))
 
-    store({})
-    print(f"written: {store(measure((clip, prior_fashion.load(), load())))}")
+    ship(NAME, found, config, network=NETWORK, clip=clip, data=DATA, measure=measured)

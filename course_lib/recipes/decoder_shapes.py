@@ -6,14 +6,13 @@ lesson 15's model, which knows how shapes look and what words mean, so that trai
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from course_lib import checkpoints, runtime
+from course_lib import runtime
 from course_lib.data import shapes
 from course_lib.evaluation.faithfulness import faithfulness, unseen_prompts
 from course_lib.evaluation.shapes_exam import embed_images
@@ -21,9 +20,9 @@ from course_lib.models.clip import CLIP
 from course_lib.models.conditions import decoder_condition, text_condition
 from course_lib.models.prior import Prior, draw_embeddings
 from course_lib.models.unclip import DecoderConfig, UnclipDecoder
-from course_lib.recipes import _card, _decoder, clip_shapes, prior_shapes, text_shapes
-from course_lib.recipes._shape_captions import SCENES, CaptionedShapes, one_wording, pictures
-from course_lib.recipes._weights import fingerprint, load_into
+from course_lib.recipes import _decoder, clip_shapes, prior_shapes, text_shapes
+from course_lib.recipes._shape_captions import DATA, SCENES, CaptionedShapes, one_wording, pictures
+from course_lib.recipes._weights import load_into, ship
 from course_lib.training import Draws, FitConfig, Fitted, fit
 
 NAME = "decoder_shapes"
@@ -84,16 +83,9 @@ def run(config: FitConfig = CONFIG, folder: Any = None, scenes: int = SCENES) ->
 
 def train(folder: Path | str | None = None, config: FitConfig = CONFIG) -> None:
     """Train it (resumable, state in `folder`), measure it, and store the checkpoint `decoder_shapes` with its card."""
-    found = run(config, Path(folder or runtime.state_root() / "runs" / NAME))
-    state, clip = found.best.state_dict(), clip_shapes.load()
+    found, clip = run(config, Path(folder or runtime.state_root() / "runs" / NAME)), clip_shapes.load()
 
-    def store(metrics: dict[str, Any]) -> Path:
-        card = _card.of_run(
-            NAME, config, found,
-            data=f"shapes: {SCENES:,} scenes, none of a reserved meaning or a held-out pair",
-            metrics=metrics, network=dataclasses.asdict(NETWORK), clip=fingerprint(clip),
-        )  # fmt: skip
-        return checkpoints.save(NAME, state, card, packed=True)
+    def measured() -> dict[str, Any]:
+        return measure((clip, prior_shapes.load(), load()))
 
-    store({})
-    print(f"written: {store(measure((clip, prior_shapes.load(), load())))}")
+    ship(NAME, found, config, network=NETWORK, clip=clip, data=DATA, measure=measured)

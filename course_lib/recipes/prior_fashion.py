@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from course_lib import checkpoints, runtime
+from course_lib import runtime
 from course_lib.data import fashion_mnist
 from course_lib.data.fashion_captions import FRAMES, UNSEEN_FRAMES, sentence
 from course_lib.data.grey_sets import GARMENTS
@@ -17,9 +16,9 @@ from course_lib.evaluation.clip_scores import zero_shot
 from course_lib.models.clip import CLIP
 from course_lib.models.conditions import text_condition
 from course_lib.models.prior import Prior, PriorConfig, draw_embeddings
-from course_lib.recipes import _card, clip_fashion, prior_shapes
-from course_lib.recipes._garments import Garments, shown, source_captions, told
-from course_lib.recipes._weights import fingerprint, load_into
+from course_lib.recipes import clip_fashion, prior_shapes
+from course_lib.recipes._garments import DATA, Garments, shown, source_captions, told
+from course_lib.recipes._weights import load_into, ship
 from course_lib.training import Draws, FitConfig, Fitted, fit
 
 NAME = "prior_fashion"
@@ -84,15 +83,5 @@ def run(config: FitConfig = CONFIG, folder: Any = None) -> Fitted:
 
 def train(folder: Path | str | None = None, config: FitConfig = CONFIG) -> None:
     """Train it (resumable, state in `folder`), measure it, and store the checkpoint `prior_fashion` with its card."""
-    found = run(config, Path(folder or runtime.state_root() / "runs" / NAME))
-    state, clip = found.best.state_dict(), clip_fashion.load()
-
-    def store(metrics: dict[str, Any]) -> Path:
-        card = _card.of_run(
-            NAME, config, found, data="Fashion-MNIST, its first 55,000 training pictures, captioned; measured on the "
-            "test set", metrics=metrics, network=dataclasses.asdict(NETWORK), clip=fingerprint(clip),
-        )  # fmt: skip
-        return checkpoints.save(NAME, state, card, packed=True)
-
-    store({})
-    print(f"written: {store(measure(load(), clip))}")
+    found, clip = run(config, Path(folder or runtime.state_root() / "runs" / NAME)), clip_fashion.load()
+    ship(NAME, found, config, network=NETWORK, clip=clip, data=DATA, measure=lambda: measure(load(), clip))

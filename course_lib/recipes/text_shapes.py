@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from course_lib import checkpoints, runtime
+from course_lib import runtime
 from course_lib.data import shapes
 from course_lib.diffusion import Schedule, ddim, diffusion_loss, sample
 from course_lib.diffusion.guidance import Guided
@@ -22,9 +22,9 @@ from course_lib.models.clip import CLIP
 from course_lib.models.conditioned_unet import BodyConfig
 from course_lib.models.conditions import text_condition
 from course_lib.models.text_unet import TextUNet, TextUNetConfig
-from course_lib.recipes import _card, clip_shapes
-from course_lib.recipes._shape_captions import SCENES, CaptionedShapes, one_wording, pictures
-from course_lib.recipes._weights import fingerprint, load_into
+from course_lib.recipes import clip_shapes
+from course_lib.recipes._shape_captions import DATA, SCENES, CaptionedShapes, one_wording, pictures
+from course_lib.recipes._weights import load_into, ship
 from course_lib.training import Draws, FitConfig, Fitted, fit
 
 NAME = "text_shapes"
@@ -118,16 +118,5 @@ def run(config: FitConfig = CONFIG, folder: Any = None, scenes: int = SCENES) ->
 
 def train(folder: Path | str | None = None, config: FitConfig = CONFIG) -> None:
     """Train it (resumable, state in `folder`), measure it, and store the checkpoint `text_shapes` with its card."""
-    found = run(config, Path(folder or runtime.state_root() / "runs" / NAME))
-    state, clip = found.best.state_dict(), clip_shapes.load()
-
-    def store(metrics: dict[str, Any]) -> Path:
-        card = _card.of_run(
-            NAME, config, found,
-            data=f"shapes: {SCENES:,} scenes, none of a reserved meaning or a held-out pair",
-            metrics=metrics, network=dataclasses.asdict(NETWORK), clip=fingerprint(clip),
-        )  # fmt: skip
-        return checkpoints.save(NAME, state, card, packed=True)
-
-    store({})
-    print(f"written: {store(measure(load(), clip))}")
+    found, clip = run(config, Path(folder or runtime.state_root() / "runs" / NAME)), clip_shapes.load()
+    ship(NAME, found, config, network=NETWORK, clip=clip, data=DATA, measure=lambda: measure(load(), clip))
