@@ -165,7 +165,7 @@ class Body(nn.Module):
         self,
         x_t: Float[Tensor, "batch channel height width"],
         embedding: Float[Tensor, "batch dim"],
-        tokens: Float[Tensor, "batch tokens width"] | None,
+        tokens: Float[Tensor, "batch tokens token_dim"] | None,
         real: Bool[Tensor, "batch tokens"] | None = None,
     ) -> Float[Tensor, "batch channel height width"]:
         """`real` is False for tokens that are padding. Raises ValueError for other channels or an uneven size."""

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from course_lib.data.shapes_words import word_ids
 from course_lib.models.clip import CLIP
 
 
@@ -84,6 +85,13 @@ class DecoderCondition:
 def text_condition(clip: CLIP, captions: Sequence[str]) -> TextCondition:
     """Sentences as a frozen CLIP sees them; raises what `CLIP.tokens` raises. Padding common to all is cut away."""
     return encoded(clip, *clip.tokens(captions))
+
+
+def word_condition(captions: Sequence[str], device: torch.device | str = "cpu") -> TextCondition:
+    """Captions of shapes as numbers of words, without an embedding of the whole; raises what `word_ids` raises."""
+    ids, real = (part.to(device) for part in word_ids(captions))
+    keep = torch.ones(len(ids), dtype=torch.bool, device=device)
+    return TextCondition(ids, real, torch.zeros(len(ids), 0, device=device), keep)
 
 
 def encoded(clip: CLIP, ids: Tensor, real: Tensor) -> TextCondition:

@@ -23,7 +23,22 @@ class TextUNetConfig:
 
     body: BodyConfig = field(default_factory=BodyConfig)
     text_width: int = 128  # of the tokens
-    text_dim: int = 128  # of the sentence's embedding
+    text_dim: int = 128  # of the sentence's embedding; 0: the network is told the tokens only
+    vocabulary: int = 0  # words, where the network is to learn what each means; 0: the tokens come encoded
+    longest: int = 12  # words
+
+
+class Words(nn.Module):
+    """A vector for every word, and one for every place in the sentence, added."""
+
+    def __init__(self, vocabulary: int, longest: int, width: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(vocabulary + 1, width)  # the last stands for padding
+        self.places = nn.Parameter(0.5 * torch.randn(longest, width))
+
+    def forward(self, ids: Int[Tensor, "n words"]) -> Float[Tensor, "n words width"]:
+        """Numbers of words to vectors."""
+        return self.table(ids) + self.places[: ids.shape[1]]
 
 
 class Withheld(nn.Module):
@@ -58,9 +73,13 @@ class TextUNet(nn.Module):
         super().__init__()
         self.config, body = config, config.body
         self.time = TimeMLP(body.width, body.embedding_dim)
-        self.sentence = nn.Linear(config.text_dim, body.embedding_dim)
-        self.tokens = nn.Linear(config.text_width, body.token_dim)
-        self.no_sentence, self.no_token = Withheld(config.text_dim), Withheld(body.token_dim)
+        if config.text_dim:
+            self.sentence, self.no_sentence = nn.Linear(config.text_dim, body.embedding_dim), Withheld(config.text_dim)
+        if config.vocabulary:
+            self.tokens = Words(config.vocabulary, config.longest, body.token_dim)
+        else:
+            self.tokens = nn.Linear(config.text_width, body.token_dim)
+        self.no_token = Withheld(body.token_dim)
         self.body = Body(body, ask="cross")
 
     def forward(
@@ -74,14 +93,25 @@ class TextUNet(nn.Module):
             )
         if len(cond) != len(x_t):
             raise ValueError(f"cond holds {len(cond)} sentences, but there are {len(x_t)} pictures")
-        width, dim = cond.tokens.shape[-1], cond.embedding.shape[-1]
-        if (width, dim) != (self.config.text_width, self.config.text_dim):
-            raise ValueError(
-                f"cond has tokens of width {width} and embeddings of width {dim}; this network reads "
-                f"{self.config.text_width} and {self.config.text_dim}: give it the CLIP it was trained with"
-            )
-        time = self.time(timestep_embedding(t, self.config.body.width).to(x_t.dtype))
-        scale = dim**0.5  # an embedding of length 1 has tiny numbers
-        embedding = time + self.sentence(self.no_sentence.vector(scale * cond.embedding, cond.keep))
+        self._check_widths(cond)
+        embedding = self.time(timestep_embedding(t, self.config.body.width).to(x_t.dtype))
+        if dim := self.config.text_dim:  # an embedding of length 1 has tiny numbers
+            embedding = embedding + self.sentence(self.no_sentence.vector(dim**0.5 * cond.embedding, cond.keep))
         tokens, real = self.no_token.tokens(self.tokens(cond.tokens), cond.real, cond.keep)
         return self.body(x_t, embedding, tokens, real)
+
+    def _check_widths(self, cond: TextCondition) -> None:
+        config = self.config
+        if config.vocabulary:
+            if cond.tokens.ndim != 2 or cond.tokens.is_floating_point() or cond.tokens.shape[1] > config.longest:
+                raise ValueError(
+                    f"cond.tokens has shape {tuple(cond.tokens.shape)}; this network reads numbers of at most "
+                    f"{config.longest} words: word_condition(captions) makes them"
+                )
+            return
+        given = (cond.tokens.shape[-1], cond.embedding.shape[-1] if config.text_dim else 0)
+        if given != (config.text_width, config.text_dim):
+            raise ValueError(
+                f"cond has tokens of width {given[0]} and embeddings of width {given[1]}; this network reads "
+                f"{config.text_width} and {config.text_dim}: give it the CLIP it was trained with"
+            )

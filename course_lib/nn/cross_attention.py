@@ -106,7 +106,7 @@ class JointAttention2d(_TokenAttention2d):
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.kv = nn.Linear(token_dim, 2 * channels)
 
-    def _qkv(self, x: Tensor, tokens: Tensor | None, real: Tensor | None) -> tuple[Tensor, ...]:
+    def _qkv(self, x: Tensor, tokens: Tensor | None, real: Tensor | None) -> tuple[Tensor | None, ...]:
         q, k, v = _heads_of(self.qkv(self.norm(x)).flatten(2).transpose(1, 2), self.heads, 3)
         if tokens is None:
             return q, k, v, None

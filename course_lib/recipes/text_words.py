@@ -1,0 +1,116 @@
+"""A text-to-image model whose tokens are words, and which is told nothing else: its attention shows who draws what.
+
+Lesson 15's other model, `text_shapes`, draws better, because a frozen CLIP has read the sentence for it. But there each
+token has heard of all others, so that a map of one token is not the map of one word.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from course_lib import checkpoints, runtime
+from course_lib.data import shapes
+from course_lib.data.shapes_words import LONGEST, PADDING, VOCABULARY, split, word_ids
+from course_lib.diffusion import diffusion_loss, q_sample
+from course_lib.evaluation.faithfulness import trained_scenes, unseen_prompts
+from course_lib.evaluation.word_maps import coverage, lift
+from course_lib.models.conditions import TextCondition, word_condition
+from course_lib.models.text_unet import TextUNet, TextUNetConfig
+from course_lib.nn.cross_attention import watch
+from course_lib.pixels import to_uint8
+from course_lib.recipes import _card, text_shapes
+from course_lib.recipes._shape_captions import DATA, pictures
+from course_lib.recipes._weights import load_into
+from course_lib.training import Draws, FitConfig, Fitted, fit
+
+NAME = "text_words"
+SCENES = 30_000
+NETWORK = TextUNetConfig(
+    dataclasses.replace(text_shapes.BODY, mults=(1, 2), fine=0), text_dim=0, vocabulary=len(VOCABULARY), longest=LONGEST
+)
+CONFIG = FitConfig(steps=2_000, batch_size=64, learning_rate=1.5e-3, warmup=100, ema=0.998, save_every=120.0)
+SIDE = 8  # of the maps
+
+
+def new(seed: int = 0) -> TextUNet:
+    """An untrained network."""
+    return text_shapes.new(seed, NETWORK)
+
+
+def load(device: torch.device | str | None = None) -> TextUNet:
+    """The shipped model, in eval mode and float32. Raises CheckpointError where it is missing or damaged."""
+    return load_into(new(), NAME, device)
+
+
+def run(config: FitConfig = CONFIG, folder: Any = None, scenes: int = SCENES) -> Fitted:
+    """Train it."""
+    specs = trained_scenes(scenes, config.seed)
+    pixels = torch.cat([to_uint8(shapes.render(specs[k : k + 5000], seed=k).images) for k in range(0, scenes, 5000)])
+    texts = [text for spec in specs for text in shapes.wordings(spec)]
+    ids = word_ids(texts)[0].unflatten(0, (scenes, -1))
+
+    def batches(index: Tensor) -> tuple[Tensor, Tensor]:
+        return pixels[index], ids[index]
+
+    def loss(model: TextUNet, batch: tuple[Tensor, Tensor], draws: Draws) -> Tensor:
+        images, words = pictures(batch[0]), batch[1]
+        words = words[torch.arange(len(words), device=words.device), (draws.uniform() * words.shape[1]).long()]
+        keep = draws.uniform() >= text_shapes.DROPPED
+        text = TextCondition(words, words != PADDING, torch.zeros(len(words), 0, device=words.device), keep)
+        t, noise = draws.integers(text_shapes.T), draws.normal(*images.shape[1:])
+        return diffusion_loss(model, text_shapes.schedule(), images, t, noise, text).mean()
+
+    return fit(new(config.seed), loss, batches, scenes, config, folder=folder)
+
+
+@torch.no_grad()
+def word_lifts(model: TextUNet, specs: list[shapes.Scene], t: int = 500, seed: int = 0) -> dict[str, Tensor]:
+    """For "own" and "other": lift of the first object's color and shape word on its own mask, on the other object's.
+
+    Real pictures of the scenes are noised to step `t`, and the network is asked once, with the plainest caption.
+    """
+    device = next(model.parameters()).device
+    scenes, captions = shapes.render(specs, seed=seed), [shapes.caption(spec) for spec in specs]
+    noise = torch.randn(scenes.images.shape, generator=runtime.generator(seed))
+    x_t = q_sample(text_shapes.schedule(), scenes.images, t, noise).to(device)
+    with watch(model) as maps:
+        model(x_t, torch.full((len(x_t),), t, device=device), word_condition(captions, device))
+    words = maps.of_words(SIDE, max(len(split(caption)) for caption in captions)).cpu()
+    found: dict[str, list[Tensor]] = {"own": [], "other": []}
+    for word in ("color", "shape"):
+        place = torch.tensor([split(c).index(getattr(s.first, word)) for c, s in zip(captions, specs, strict=True)])
+        of_word = words[torch.arange(len(specs)), place]
+        for which, name in enumerate(found):
+            found[name].append(lift(of_word, coverage(scenes.masks[:, which], SIDE)))
+    return {name: torch.stack(parts) for name, parts in found.items()}
+
+
+def measure(model: TextUNet, n: int = 500, seed: int = 10**6) -> dict[str, Any]:
+    """The card's metrics: lifts of words on unseen scenes of two objects."""
+    lifts = word_lifts(model, unseen_prompts(n, seed, kind="two"), seed=seed)
+    return {
+        f"lift of {word} words on {whose} object (n = {n})": {"value": round(rows.mean().item(), 4), "floor": 1.0}
+        for whose, both in (("their own", lifts["own"]), ("the other", lifts["other"]))
+        for word, rows in zip(("color", "shape"), both, strict=True)
+    }
+
+
+def train(folder: Path | str | None = None, config: FitConfig = CONFIG) -> None:
+    """Train it (resumable, state in `folder`), measure it, and store the checkpoint `text_words` with its card."""
+    found = run(config, Path(folder or runtime.state_root() / "runs" / NAME))
+    state = found.best.state_dict()
+
+    def store(metrics: dict[str, Any]) -> Path:
+        settings = {"network": dataclasses.asdict(NETWORK)}
+        return checkpoints.save(NAME, state, _card.of_run(NAME, config, found, DATA, metrics, **settings), packed=True)
+
+    store({})
+    metrics = measure(load())
+    for name, entry in metrics.items():
+        print(f"{name}: {entry['value']}")
+    print(f"written: {store(metrics)}")
