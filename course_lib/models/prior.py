@@ -39,6 +39,7 @@ class PriorConfig:
     dropout: float | int = 0.0
     bias: bool = True
     T: int = 1000
+    variance: float = 0.05  # of each number of the clean embedding around the first guess, see `Prior`
 
     @classmethod
     def sources(cls) -> PriorConfig:
@@ -87,8 +88,10 @@ class Prior(Freezable):
     """(x_t, t, TextCondition) -> the clean image embedding, in units where an embedding has length √dim.
 
     With that length its numbers have a mean square of 1, like the noise; at length 1 they would drown in it a few steps
-    in. The transformer's own output is a correction, weighed by √(1-ᾱ), to √ᾱ x_t: with little noise left x_t is kept
-    rather than written anew, which loses the spread between pictures of one caption (Salimans & Ho 2022's v).
+    in. The transformer does not write the answer anew. It corrects what Bayes' rule says of a Gaussian: before x_t is
+    seen, the clean embedding lies around a linear function of the sentence's, with a variance of `config.variance` (of
+    1 where the sentence is withheld); seeing x_t moves the mean, and the correction is in units of the standard
+    deviation that remains. A network that writes anew errs by more than pictures of one caption differ.
     Raises TypeError for a condition that is no `TextCondition`, ValueError for one that doesn't fit the network.
     """
 
@@ -104,8 +107,11 @@ class Prior(Freezable):
         self.time = TimeMLP(width, width)
         self.noisy = nn.Linear(config.dim, width)
         self.query = nn.Parameter(0.02 * torch.randn(width))
-        self.no_token, self.no_sentence = Withheld(width), Withheld(width)
-        self.positions = nn.Parameter(0.02 * torch.randn(config.text_length + EXTRA, width))
+        self.no_token, self.no_sentence, self.no_guess = Withheld(width), Withheld(width), Withheld(config.dim)
+        self.first = nn.Linear(config.dim, config.dim)
+        nn.init.eye_(self.first.weight)
+        nn.init.zeros_(self.first.bias)
+        self.positions = nn.Parameter(0.2 * torch.randn(config.text_length + EXTRA, width))
         self.blocks = nn.ModuleList(
             TransformerBlock(width, config.heads, dropout=config.dropout, bias=config.bias)
             for _ in range(config.layers)
@@ -138,9 +144,26 @@ class Prior(Freezable):
     def forward(self, x_t: Float[Tensor, "n dim"], t: Int[Tensor, " n"], cond: TextCondition) -> Float[Tensor, "n dim"]:
         """Guess the clean embedding (of length √dim) from the noisy one, the step 0…T-1 and one sentence each."""
         check_fits(self.config, x_t, cond)
-        correction = self.out(self.transform(*self.tokens(x_t, t, cond))[:, -1])
-        keep, change = gather(self.schedule.sqrt_alpha_bars, t, x_t), gather(self.schedule.noise_std, t, x_t)
-        return keep * x_t + change * correction.to(x_t.dtype)
+        bar = gather(self.schedule.alpha_bars, t, x_t)
+        guess, variance = self.guess(cond)
+        total = bar * variance + 1 - bar  # variance of x_t around √ᾱ guess
+        surprise = x_t - bar.sqrt() * guess
+        tokens, real = self.tokens(surprise / total.sqrt(), t, cond)
+        correction = self.out(self.transform(tokens, real)[:, -1]).to(x_t.dtype)
+        mean = guess + bar.sqrt() * variance / total * surprise
+        return mean + (variance * (1 - bar) / total).sqrt() * correction
+
+    def guess(self, cond: TextCondition) -> tuple[Float[Tensor, "n dim"], Float[Tensor, "n 1"]]:
+        """Mean and variance of the clean embedding's numbers from the sentence alone, before any x_t is seen."""
+        mean = self.first(self.config.dim**0.5 * cond.embedding).float()
+        variance = torch.where(cond.keep, self.config.variance, 1.0)[:, None].to(mean)
+        return self.no_guess.vector(mean, cond.keep), variance
+
+    def weights(self, t: Int[Tensor, " n"], keep: Bool[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """One over the variance that is left after x_t is seen: with them the loss is that of the correction."""
+        bar = self.schedule.alpha_bars.to(t.device)[t]
+        variance = torch.where(keep, self.config.variance, 1.0)
+        return ((bar * variance + 1 - bar) / (variance * (1 - bar))).float()
 
 
 @torch.no_grad()
