@@ -1,7 +1,7 @@
 """The unCLIP prior of the shapes: from a sentence to a CLIP image embedding.
 
-The loss is that of x_start, its terms weighed by 1 / (1-ᾱ): the steps near the end, which decide how much pictures of
-one caption differ, count as much as the first ones.
+The loss is that of x_start, each term over the variance that is left once x_t is seen: the steps near the end, which
+decide how much pictures of one caption differ, count as much as the first ones.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from course_lib.training import Draws, FitConfig, Fitted, fit
 NAME = "prior_shapes"
 DROPPED = 0.1
 NETWORK = PriorConfig()
-CONFIG = FitConfig(steps=5_000, batch_size=128, learning_rate=1e-3, warmup=200, ema=0.998, save_every=120.0)
+CONFIG = FitConfig(steps=4_000, batch_size=128, learning_rate=1e-3, warmup=200, ema=0.998, save_every=120.0)
 
 
 def new(seed: int = 0, config: PriorConfig = NETWORK) -> Prior:
@@ -44,8 +44,8 @@ def prior_loss(prior: Prior, embeddings: Tensor, text: Any, draws: Draws, droppe
     plain = getattr(prior, "module", prior)  # .module: what several GPUs share
     x_start = plain.config.dim**0.5 * embeddings.float()
     t, noise = draws.integers(plain.config.T), draws.normal(x_start.shape[1])
-    weights = 1 / (1 - plain.schedule.alpha_bars)
-    return diffusion_loss(prior, plain.schedule, x_start, t, noise, text, kind="x_start", weights=weights).mean()
+    errors = diffusion_loss(prior, plain.schedule, x_start, t, noise, text, kind="x_start")
+    return (plain.weights(t, text.keep) * errors).mean()
 
 
 def load(device: torch.device | str | None = None) -> Prior:
