@@ -28,7 +28,11 @@ def pack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         rows = tensor.detach().float().flatten(1)
         if not torch.isfinite(rows).all():
             raise ValueError(f"tensors[{name!r}] holds numbers that are not finite; they cannot be packed")
-        scale = (rows.abs().amax(dim=1) / LARGEST).clamp(min=1e-12).half().float().clamp(min=2.0**-24)
+        largest = rows.abs().amax(dim=1)
+        scale = (largest / LARGEST).half()  # as it is stored; one step up where rounding would cut the largest number
+        short = scale.float() * LARGEST < largest
+        scale = torch.where(short, scale.view(torch.int16) + 1, scale.view(torch.int16)).view(torch.half)
+        scale = scale.float().clamp(min=2.0**-24)
         packed[name] = (rows / scale[:, None]).round().clamp(-LARGEST, LARGEST).to(torch.int8).reshape(tensor.shape)
         packed[name + SCALE] = scale
     return packed

@@ -46,6 +46,13 @@ def _train(name: str | None) -> int:
     return 0
 
 
+def _expected() -> tuple[type[Exception], ...]:
+    """Errors whose message says what would do; everything else is a fault of ours and shows where it happened."""
+    from course_lib.checkpoints import CheckpointError
+
+    return ValueError, CheckpointError
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, or 1 when something is wrong (which is then said)."""
     parser = _parser()

@@ -39,6 +39,7 @@ class BodyConfig:
     embedding_dim: int = 128  # of the vector that every block is told
     token_dim: int = 256
     patch: int = 1  # squares of so many pixels become one position before the first convolution
+    places: bool = False  # a learned number per position and channel is added first: convolutions hardly know where
     fine: int = 0  # channels of a last touch at full size, which sees x_t again; 0: none
 
     def __post_init__(self) -> None:
@@ -127,6 +128,9 @@ class Body(nn.Module):
 
         pixels = config.channels * config.patch**2
         self.conv_in = nn.Conv2d(pixels, config.width * config.mults[0], 3, padding=1)
+        if config.places:
+            side = config.size // config.patch
+            self.places = nn.Parameter(0.02 * torch.randn(config.width * config.mults[0], side, side))
         self.encoder, self.bottleneck, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         channels = widths[0]
         for level, out in enumerate(widths):
@@ -175,7 +179,10 @@ class Body(nn.Module):
                 f"x_t has shape {tuple(x_t.shape)}; this network takes {self.config.channels} channels, and a height "
                 f"and width that are multiples of {unit}"
             )
+        if self.config.places and x_t.shape[2:] != (self.config.size, self.config.size):
+            raise ValueError(f"x_t has shape {tuple(x_t.shape)}; this network knows {self.config.size}² positions only")
         h, put_aside = self.conv_in(F.pixel_unshuffle(x_t, self.config.patch)), []
+        h = h + self.places if self.config.places else h
 
         def run(layer: nn.Module, h: Tensor) -> Tensor:
             if isinstance(layer, ResidualBlock):

@@ -68,16 +68,17 @@ class TextToImage:
         raise ValueError(f"kind={kind!r} is not known; use one of {', '.join(map(repr, KINDS))}")
 
     def check(self, captions: Sequence[str]) -> list[str]:
-        """The captions, if this pipeline can read them.
+        """The captions, if this pipeline can read them; those of shapes in small letters, as it was taught.
 
         Raises TypeError for something other than a list of strings; ValueError for none at all, for one that is empty,
         too long or not ASCII, and for one that is no sentence about shapes where the parts know nothing else.
         """
         self.clip.tokens(captions)
-        if self.kind == "shapes":
-            for caption in captions:
-                shapes.parse_caption(caption)
-        return list(captions)
+        if self.kind != "shapes":
+            return list(captions)
+        for caption in captions:
+            shapes.parse_caption(caption)
+        return [" ".join(caption.lower().split()).removesuffix(".") for caption in captions]
 
     def embed(
         self, captions: Sequence[str], *, seed: int = 0, draws: int = 2, guidance: float | int = 1.0

@@ -14,6 +14,7 @@ from course_lib.diffusion.guidance import Guided
 from course_lib.models.conditions import DecoderCondition
 from course_lib.models.text_unet import TextUNet
 from course_lib.models.unclip import DecoderConfig, UnclipDecoder
+from course_lib.recipes._weights import take_over
 from course_lib.training import Draws
 
 T = 1000
@@ -35,10 +36,7 @@ def new(config: DecoderConfig, seed: int = 0, painter: TextUNet | None = None) -
         torch.manual_seed(seed)
         model = UnclipDecoder(config).to(memory_format=torch.channels_last)
     if painter is not None:
-        own = model.state_dict()
-        known = {_PIXELS.sub(r"\1.\2", name): tensor for name, tensor in painter.state_dict().items()}
-        fits = {name: known[name] for name in own if name in known and known[name].shape == own[name].shape}
-        model.load_state_dict(own | fits)
+        take_over(model, {_PIXELS.sub(r"\1.\2", name): value for name, value in painter.state_dict().items()})
     return model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,15 @@ from course_lib.models.prior import Prior, draw_embeddings
 from course_lib.models.unclip import DecoderConfig, UnclipDecoder
 from course_lib.recipes import _decoder, clip_fashion, prior_fashion, text_shapes
 from course_lib.recipes._garments import DATA, Garments, shown, source_captions, told
-from course_lib.recipes._weights import load_into, ship
-from course_lib.training import Draws, FitConfig, Fitted, fit
+from course_lib.recipes._weights import Round, fit_rounds, load_into, ship
+from course_lib.training import Draws, FitConfig, Fitted
 
 NAME = "decoder_fashion"
 NETWORK = DecoderConfig(dataclasses.replace(text_shapes.BODY, channels=1))
 SCALE = 3.0
-CONFIG = FitConfig(steps=4_000, batch_size=64, learning_rate=8e-4, warmup=200, ema=0.998, save_every=120.0)
+ROUNDS = (
+    Round(NETWORK, FitConfig(steps=4_000, batch_size=64, learning_rate=8e-4, warmup=200, ema=0.998, save_every=120.0)),
+)
 
 
 def load(device: torch.device | str | None = None) -> UnclipDecoder:
@@ -80,7 +83,7 @@ def measure(parts: tuple[CLIP, Prior, UnclipDecoder], n: int = 100, seed: int = 
     return metrics
 
 
-def run(config: FitConfig = CONFIG, folder: Any = None) -> Fitted:
+def run(rounds: Sequence[Round] = ROUNDS, folder: Any = None) -> Fitted:
     """Train it."""
     clip, data, objective = clip_fashion.load(), Garments(), _decoder.DecoderObjective()
 
@@ -88,15 +91,19 @@ def run(config: FitConfig = CONFIG, folder: Any = None) -> Fitted:
         images, looks = shown(batch, draws)
         return objective(model, images, decoder_condition(*told(clip, images, looks, draws)), draws)
 
-    model = _decoder.new(NETWORK, config.seed, painter=text_shapes.load())  # what fits: all but the ends
-    return fit(model, loss, data, len(data), config, folder=folder)
+    painter = text_shapes.load()  # what fits is taken over
+
+    def first(seed: int, network: DecoderConfig) -> UnclipDecoder:
+        return _decoder.new(network, seed, painter)
+
+    return fit_rounds(rounds, first, loss, data, folder)
 
 
-def train(folder: Path | str | None = None, config: FitConfig = CONFIG) -> None:
+def train(folder: Path | str | None = None, rounds: Sequence[Round] = ROUNDS) -> None:
     """Train it (resumable, state in `folder`), measure it, and store the checkpoint `decoder_fashion` with its card."""
-    found, clip = run(config, Path(folder or runtime.state_root() / "runs" / NAME)), clip_fashion.load()
+    found, clip = run(rounds, Path(folder or runtime.state_root() / "runs" / NAME)), clip_fashion.load()
 
     def measured() -> dict[str, Any]:
         return measure((clip, prior_fashion.load(), load()))
 
-    ship(NAME, found, config, network=NETWORK, clip=clip, data=DATA, measure=measured)
+    ship(NAME, found, rounds, clip=clip, data=DATA, measure=measured)

@@ -6,6 +6,7 @@ lesson 15's model, which knows how shapes look and what words mean, so that trai
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,15 @@ from course_lib.models.prior import Prior, draw_embeddings
 from course_lib.models.unclip import DecoderConfig, UnclipDecoder
 from course_lib.recipes import _decoder, clip_shapes, prior_shapes, text_shapes
 from course_lib.recipes._shape_captions import DATA, SCENES, CaptionedShapes, one_wording, pictures
-from course_lib.recipes._weights import load_into, ship
-from course_lib.training import Draws, FitConfig, Fitted, fit
+from course_lib.recipes._weights import Round, fit_rounds, load_into, ship
+from course_lib.training import Draws, FitConfig, Fitted
 
 NAME = "decoder_shapes"
 NETWORK = DecoderConfig(text_shapes.BODY)
 SCALE = 2.0
-CONFIG = FitConfig(steps=5_500, batch_size=64, learning_rate=8e-4, warmup=200, ema=0.998, save_every=120.0)
+ROUNDS = (
+    Round(NETWORK, FitConfig(steps=5_500, batch_size=64, learning_rate=8e-4, warmup=200, ema=0.998, save_every=120.0)),
+)
 
 
 def load(device: torch.device | str | None = None) -> UnclipDecoder:
@@ -39,10 +42,11 @@ def load(device: torch.device | str | None = None) -> UnclipDecoder:
 @torch.no_grad()
 def asked(
     parts: tuple[CLIP, Prior, UnclipDecoder], specs: list[shapes.Scene], what: str = "prior", seed: int = 10**6,
-    **options: Any,
+    reads: bool = True, **options: Any,
 ) -> Tensor:  # fmt: skip
     """Pictures of what the scenes' captions ask for, the embedding being drawn by the prior ("prior"), that of the
-    sentence itself ("text"), or that of a real picture of the scene ("own"); the decoder reads the caption in any case.
+    sentence itself ("text"), or that of a real picture of the scene ("own"). The decoder `reads` the caption, too, or
+    is told the embedding alone.
     """
     clip, prior, decoder = parts
     text = text_condition(clip, [shapes.caption(spec) for spec in specs])
@@ -50,7 +54,8 @@ def asked(
         image = draw_embeddings(prior, text, generator=runtime.generator(seed, text.embedding.device))
     else:
         image = text.embedding if what == "text" else embed_images(clip, shapes.render(specs, seed=seed).images)
-    return _decoder.draw(decoder, decoder_condition(image, text), seed=seed, **({"scale": SCALE} | options))
+    cond = decoder_condition(image, text).kept(True, reads)
+    return _decoder.draw(decoder, cond, seed=seed, **({"scale": SCALE} | options))
 
 
 def measure(parts: tuple[CLIP, Prior, UnclipDecoder], n: int = 500, seed: int = 10**6) -> dict[str, Any]:
@@ -64,28 +69,37 @@ def measure(parts: tuple[CLIP, Prior, UnclipDecoder], n: int = 500, seed: int = 
                 source = {"prior": "prior's", "text": "sentence's", "own": "true"}[what]
                 print(f"{name}{more}, {source} embedding: {found}", flush=True)
                 metrics[f"all words right, {name}{more}, {source} embedding (n = {n})"] = found.entry()
+        specs = unseen_prompts(n // 2, seed, kind=kind)
+        for what, source in (("prior", "prior's"), ("text", "sentence's"), ("own", "true")):
+            found = faithfulness(asked(parts, specs, what, reads=False), specs)
+            print(f"{name}, {source} embedding alone: {found}", flush=True)
+            metrics[f"all words right, {name}, {source} embedding alone (n = {found.n})"] = found.entry()
     return metrics
 
 
-def run(config: FitConfig = CONFIG, folder: Any = None, scenes: int = SCENES) -> Fitted:
+def run(rounds: Sequence[Round] = ROUNDS, folder: Any = None, scenes: int = SCENES) -> Fitted:
     """Train it."""
     clip = clip_shapes.load()
-    data, objective = CaptionedShapes(clip, scenes, config.seed), _decoder.DecoderObjective()
+    data, objective = CaptionedShapes(clip, scenes, rounds[0].fit.seed), _decoder.DecoderObjective()
 
     def loss(model: UnclipDecoder, batch: tuple[Tensor, Tensor, Tensor], draws: Draws) -> Tensor:
         pixels, ids, embeddings = batch
         cond = decoder_condition(embeddings.float(), one_wording(clip, ids, draws))
         return objective(model, pictures(pixels), cond, draws)
 
-    model = _decoder.new(NETWORK, config.seed, painter=text_shapes.load())
-    return fit(model, loss, data, len(data), config, folder=folder)
+    painter = text_shapes.load()  # what fits is taken over
+
+    def first(seed: int, network: DecoderConfig) -> UnclipDecoder:
+        return _decoder.new(network, seed, painter)
+
+    return fit_rounds(rounds, first, loss, data, folder)
 
 
-def train(folder: Path | str | None = None, config: FitConfig = CONFIG) -> None:
+def train(folder: Path | str | None = None, rounds: Sequence[Round] = ROUNDS) -> None:
     """Train it (resumable, state in `folder`), measure it, and store the checkpoint `decoder_shapes` with its card."""
-    found, clip = run(config, Path(folder or runtime.state_root() / "runs" / NAME)), clip_shapes.load()
+    found, clip = run(rounds, Path(folder or runtime.state_root() / "runs" / NAME)), clip_shapes.load()
 
     def measured() -> dict[str, Any]:
         return measure((clip, prior_shapes.load(), load()))
 
-    ship(NAME, found, config, network=NETWORK, clip=clip, data=DATA, measure=measured)
+    ship(NAME, found, rounds, clip=clip, data=DATA, measure=measured)

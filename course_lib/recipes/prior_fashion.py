@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ from course_lib.models.conditions import text_condition
 from course_lib.models.prior import Prior, PriorConfig, draw_embeddings
 from course_lib.recipes import clip_fashion, prior_shapes
 from course_lib.recipes._garments import DATA, Garments, shown, source_captions, told
-from course_lib.recipes._weights import load_into, ship
-from course_lib.training import Draws, FitConfig, Fitted, fit
+from course_lib.recipes._weights import Round, fit_rounds, load_into, ship
+from course_lib.training import Draws, FitConfig, Fitted
 
 NAME = "prior_fashion"
 NETWORK = PriorConfig(layers=3, width=128)
-CONFIG = FitConfig(steps=2_500, batch_size=128, learning_rate=1e-3, warmup=200, ema=0.998, save_every=120.0)
+ROUNDS = (
+    Round(NETWORK, FitConfig(steps=2_500, batch_size=128, learning_rate=1e-3, warmup=200, ema=0.998, save_every=120.0)),
+)
 
 
 def load(device: torch.device | str | None = None) -> Prior:
@@ -69,7 +72,7 @@ def measure(prior: Prior, clip: CLIP, n: int = 200, seed: int = 10**6) -> dict[s
     return metrics
 
 
-def run(config: FitConfig = CONFIG, folder: Any = None) -> Fitted:
+def run(rounds: Sequence[Round] = ROUNDS, folder: Any = None) -> Fitted:
     """Train it."""
     clip, data = clip_fashion.load(), Garments()
 
@@ -78,10 +81,10 @@ def run(config: FitConfig = CONFIG, folder: Any = None) -> Fitted:
         embeddings, text = told(clip, images, looks, draws)
         return prior_shapes.prior_loss(prior, embeddings, text, draws)
 
-    return fit(prior_shapes.new(config.seed, NETWORK), loss, data, len(data), config, folder=folder)
+    return fit_rounds(rounds, prior_shapes.new, loss, data, folder)
 
 
-def train(folder: Path | str | None = None, config: FitConfig = CONFIG) -> None:
+def train(folder: Path | str | None = None, rounds: Sequence[Round] = ROUNDS) -> None:
     """Train it (resumable, state in `folder`), measure it, and store the checkpoint `prior_fashion` with its card."""
-    found, clip = run(config, Path(folder or runtime.state_root() / "runs" / NAME)), clip_fashion.load()
-    ship(NAME, found, config, network=NETWORK, clip=clip, data=DATA, measure=lambda: measure(load(), clip))
+    found, clip = run(rounds, Path(folder or runtime.state_root() / "runs" / NAME)), clip_fashion.load()
+    ship(NAME, found, rounds, clip=clip, data=DATA, measure=lambda: measure(load(), clip))

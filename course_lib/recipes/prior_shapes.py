@@ -6,6 +6,7 @@ decide how much pictures of one caption differ, count as much as the first ones.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,15 @@ from course_lib.models.conditions import text_condition
 from course_lib.models.prior import Prior, PriorConfig, draw_embeddings
 from course_lib.recipes import clip_shapes
 from course_lib.recipes._shape_captions import DATA, SCENES, CaptionedShapes, one_wording
-from course_lib.recipes._weights import load_into, ship
-from course_lib.training import Draws, FitConfig, Fitted, fit
+from course_lib.recipes._weights import Round, fit_rounds, load_into, ship
+from course_lib.training import Draws, FitConfig, Fitted
 
 NAME = "prior_shapes"
 DROPPED = 0.1
 NETWORK = PriorConfig()
-CONFIG = FitConfig(steps=4_000, batch_size=128, learning_rate=1e-3, warmup=200, ema=0.998, save_every=120.0)
+ROUNDS = (
+    Round(NETWORK, FitConfig(steps=4_000, batch_size=128, learning_rate=1e-3, warmup=200, ema=0.998, save_every=120.0)),
+)
 
 
 def new(seed: int = 0, config: PriorConfig = NETWORK) -> Prior:
@@ -91,19 +94,19 @@ def measure(prior: Prior, clip: CLIP, n: int = 1000, captions: int = 12, seed: i
     return metrics
 
 
-def run(config: FitConfig = CONFIG, folder: Any = None, scenes: int = SCENES) -> Fitted:
+def run(rounds: Sequence[Round] = ROUNDS, folder: Any = None, scenes: int = SCENES) -> Fitted:
     """Train it."""
     clip = clip_shapes.load()
-    data = CaptionedShapes(clip, scenes, config.seed)
+    data = CaptionedShapes(clip, scenes, rounds[0].fit.seed)
 
     def loss(prior: Prior, batch: tuple[Tensor, Tensor, Tensor], draws: Draws) -> Tensor:
         _, ids, embeddings = batch
         return prior_loss(prior, embeddings, one_wording(clip, ids, draws), draws)
 
-    return fit(new(config.seed), loss, data, len(data), config, folder=folder)
+    return fit_rounds(rounds, new, loss, data, folder)
 
 
-def train(folder: Path | str | None = None, config: FitConfig = CONFIG) -> None:
+def train(folder: Path | str | None = None, rounds: Sequence[Round] = ROUNDS) -> None:
     """Train it (resumable, state in `folder`), measure it, and store the checkpoint `prior_shapes` with its card."""
-    found, clip = run(config, Path(folder or runtime.state_root() / "runs" / NAME)), clip_shapes.load()
-    ship(NAME, found, config, network=NETWORK, clip=clip, data=DATA, measure=lambda: measure(load(), clip))
+    found, clip = run(rounds, Path(folder or runtime.state_root() / "runs" / NAME)), clip_shapes.load()
+    ship(NAME, found, rounds, clip=clip, data=DATA, measure=lambda: measure(load(), clip))

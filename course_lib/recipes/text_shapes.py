@@ -7,6 +7,7 @@ network also knows what pictures look like in general: that is all that classifi
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,22 @@ from course_lib.models.conditions import text_condition
 from course_lib.models.text_unet import TextUNet, TextUNetConfig
 from course_lib.recipes import clip_shapes
 from course_lib.recipes._shape_captions import DATA, SCENES, CaptionedShapes, one_wording, pictures
-from course_lib.recipes._weights import load_into, ship
-from course_lib.training import Draws, FitConfig, Fitted, fit
+from course_lib.recipes._weights import Round, fit_rounds, load_into, ship
+from course_lib.training import Draws, FitConfig, Fitted
 
 NAME = "text_shapes"
 T = 1000
 DROPPED = 0.1
 SCALES = (1, 2, 3, 5)
-BODY = BodyConfig(mults=(2, 3), attention=(1,), heads=4, token_dim=128, patch=2, fine=16, dropout=0.0, order="classic")
+BODY = BodyConfig(
+    mults=(2, 3), attention=(1,), heads=4, token_dim=128, patch=2, places=True, fine=16, dropout=0.0, order="classic"
+)
 NETWORK = TextUNetConfig(BODY)
-CONFIG = FitConfig(steps=2_500, batch_size=64, learning_rate=1e-3, warmup=200, ema=0.998, save_every=120.0)
+FIT = FitConfig(steps=2_500, batch_size=64, learning_rate=1e-3, warmup=200, ema=0.998, save_every=120.0)
+ROUNDS = (  # the first has no `places`: it learns shapes, colors and sizes, and puts things anywhere
+    Round(TextUNetConfig(dataclasses.replace(BODY, places=False)), FIT),
+    Round(NETWORK, FIT),
+)
 
 
 def schedule() -> Schedule:
@@ -109,14 +116,14 @@ def measure(model: TextUNet, clip: CLIP, n: int = 500, seed: int = 10**6) -> dic
     return metrics
 
 
-def run(config: FitConfig = CONFIG, folder: Any = None, scenes: int = SCENES) -> Fitted:
+def run(rounds: Sequence[Round] = ROUNDS, folder: Any = None, scenes: int = SCENES) -> Fitted:
     """Train it."""
     clip = clip_shapes.load()
-    data = CaptionedShapes(clip, scenes, config.seed)
-    return fit(new(config.seed), TextObjective(clip), data, len(data), config, folder=folder)
+    data = CaptionedShapes(clip, scenes, rounds[0].fit.seed)
+    return fit_rounds(rounds, new, TextObjective(clip), data, folder)
 
 
-def train(folder: Path | str | None = None, config: FitConfig = CONFIG) -> None:
+def train(folder: Path | str | None = None, rounds: Sequence[Round] = ROUNDS) -> None:
     """Train it (resumable, state in `folder`), measure it, and store the checkpoint `text_shapes` with its card."""
-    found, clip = run(config, Path(folder or runtime.state_root() / "runs" / NAME)), clip_shapes.load()
-    ship(NAME, found, config, network=NETWORK, clip=clip, data=DATA, measure=lambda: measure(load(), clip))
+    found, clip = run(rounds, Path(folder or runtime.state_root() / "runs" / NAME)), clip_shapes.load()
+    ship(NAME, found, rounds, clip=clip, data=DATA, measure=lambda: measure(load(), clip))

@@ -7,13 +7,14 @@ token has heard of all others, so that a map of one token is not the map of one 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from course_lib import checkpoints, runtime
+from course_lib import runtime
 from course_lib.data import shapes
 from course_lib.data.shapes_words import LONGEST, PADDING, VOCABULARY, split, word_ids
 from course_lib.diffusion import diffusion_loss, q_sample
@@ -23,17 +24,21 @@ from course_lib.models.conditions import TextCondition, word_condition
 from course_lib.models.text_unet import TextUNet, TextUNetConfig
 from course_lib.nn.cross_attention import watch
 from course_lib.pixels import to_uint8
-from course_lib.recipes import _card, text_shapes
+from course_lib.recipes import text_shapes
 from course_lib.recipes._shape_captions import DATA, pictures
-from course_lib.recipes._weights import load_into
-from course_lib.training import Draws, FitConfig, Fitted, fit
+from course_lib.recipes._weights import Round, fit_rounds, load_into, ship
+from course_lib.training import Draws, FitConfig, Fitted
 
 NAME = "text_words"
 SCENES = 30_000
 NETWORK = TextUNetConfig(
     dataclasses.replace(text_shapes.BODY, mults=(1, 2), fine=0), text_dim=0, vocabulary=len(VOCABULARY), longest=LONGEST
 )
-CONFIG = FitConfig(steps=2_000, batch_size=64, learning_rate=1.5e-3, warmup=100, ema=0.998, save_every=120.0)
+ROUNDS = (
+    Round(
+        NETWORK, FitConfig(steps=2_000, batch_size=64, learning_rate=1.5e-3, warmup=100, ema=0.998, save_every=120.0)
+    ),
+)
 SIDE = 8  # of the maps
 
 
@@ -47,25 +52,37 @@ def load(device: torch.device | str | None = None) -> TextUNet:
     return load_into(new(), NAME, device)
 
 
-def run(config: FitConfig = CONFIG, folder: Any = None, scenes: int = SCENES) -> Fitted:
+class CaptionedInWords:
+    """n scenes as bytes, and every wording of their captions as numbers of words."""
+
+    def __init__(self, n: int = SCENES, seed: int = 0) -> None:
+        specs = trained_scenes(n, seed)
+        parts = [shapes.render(specs[k : k + 5000], seed=k).images for k in range(0, n, 5000)]
+        self.pixels = torch.cat([to_uint8(part) for part in parts])
+        self.ids = word_ids([text for spec in specs for text in shapes.wordings(spec)])[0].unflatten(0, (n, -1))
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Bytes of the pictures, words of all wordings."""
+        return self.pixels[index], self.ids[index]
+
+
+def loss(model: TextUNet, batch: tuple[Tensor, Tensor], draws: Draws) -> Tensor:
+    """Mean squared error of the noise, each caption in a wording drawn for it, a tenth of them withheld."""
+    images, words = pictures(batch[0]), batch[1]
+    words = words[torch.arange(len(words), device=words.device), (draws.uniform() * words.shape[1]).long()]
+    keep = draws.uniform() >= text_shapes.DROPPED
+    text = TextCondition(words, words != PADDING, torch.zeros(len(words), 0, device=words.device), keep)
+    t, noise = draws.integers(text_shapes.T), draws.normal(*images.shape[1:])
+    return diffusion_loss(model, text_shapes.schedule(), images, t, noise, text).mean()
+
+
+def run(rounds: Sequence[Round] = ROUNDS, folder: Any = None, scenes: int = SCENES) -> Fitted:
     """Train it."""
-    specs = trained_scenes(scenes, config.seed)
-    pixels = torch.cat([to_uint8(shapes.render(specs[k : k + 5000], seed=k).images) for k in range(0, scenes, 5000)])
-    texts = [text for spec in specs for text in shapes.wordings(spec)]
-    ids = word_ids(texts)[0].unflatten(0, (scenes, -1))
-
-    def batches(index: Tensor) -> tuple[Tensor, Tensor]:
-        return pixels[index], ids[index]
-
-    def loss(model: TextUNet, batch: tuple[Tensor, Tensor], draws: Draws) -> Tensor:
-        images, words = pictures(batch[0]), batch[1]
-        words = words[torch.arange(len(words), device=words.device), (draws.uniform() * words.shape[1]).long()]
-        keep = draws.uniform() >= text_shapes.DROPPED
-        text = TextCondition(words, words != PADDING, torch.zeros(len(words), 0, device=words.device), keep)
-        t, noise = draws.integers(text_shapes.T), draws.normal(*images.shape[1:])
-        return diffusion_loss(model, text_shapes.schedule(), images, t, noise, text).mean()
-
-    return fit(new(config.seed), loss, batches, scenes, config, folder=folder)
+    data = CaptionedInWords(scenes, rounds[0].fit.seed)
+    return fit_rounds(rounds, text_shapes.new, loss, data, folder)
 
 
 @torch.no_grad()
@@ -100,17 +117,7 @@ def measure(model: TextUNet, n: int = 500, seed: int = 10**6) -> dict[str, Any]:
     }
 
 
-def train(folder: Path | str | None = None, config: FitConfig = CONFIG) -> None:
+def train(folder: Path | str | None = None, rounds: Sequence[Round] = ROUNDS) -> None:
     """Train it (resumable, state in `folder`), measure it, and store the checkpoint `text_words` with its card."""
-    found = run(config, Path(folder or runtime.state_root() / "runs" / NAME))
-    state = found.best.state_dict()
-
-    def store(metrics: dict[str, Any]) -> Path:
-        settings = {"network": dataclasses.asdict(NETWORK)}
-        return checkpoints.save(NAME, state, _card.of_run(NAME, config, found, DATA, metrics, **settings), packed=True)
-
-    store({})
-    metrics = measure(load())
-    for name, entry in metrics.items():
-        print(f"{name}: {entry['value']}")
-    print(f"written: {store(metrics)}")
+    found = run(rounds, Path(folder or runtime.state_root() / "runs" / NAME))
+    ship(NAME, found, rounds, clip=None, data=DATA, measure=lambda: measure(load()))
