@@ -7,6 +7,7 @@ asks the encoded tokens. The encoder is a frozen CLIP, so all the U-Net has to l
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -26,6 +27,11 @@ class TextUNetConfig:
     text_dim: int = 128  # of the sentence's embedding; 0: the network is told the tokens only
     vocabulary: int = 0  # words, where the network is to learn what each means; 0: the tokens come encoded
     longest: int = 12  # words
+    prediction: Literal["noise", "v"] = "noise"
+
+    def __post_init__(self) -> None:
+        if self.prediction not in ("noise", "v"):
+            raise ValueError(f"prediction={self.prediction!r} is not known; use 'noise' or 'v'")
 
 
 class Words(nn.Module):
@@ -62,16 +68,14 @@ class Withheld(nn.Module):
 
 
 class TextUNet(nn.Module):
-    """(x_t, t, TextCondition) -> predicted noise. Withheld sentences are replaced by what training learned for them.
+    """(x_t, t, TextCondition) -> predicted noise, or v. Training learns what stands in for withheld sentences.
 
     Raises TypeError for a condition that is no `TextCondition`, ValueError for one of another batch size or width.
     """
 
-    prediction = "noise"
-
     def __init__(self, config: TextUNetConfig) -> None:
         super().__init__()
-        self.config, body = config, config.body
+        self.config, self.prediction, body = config, config.prediction, config.body
         self.time = TimeMLP(body.width, body.embedding_dim)
         if config.text_dim:
             self.sentence, self.no_sentence = nn.Linear(config.text_dim, body.embedding_dim), Withheld(config.text_dim)
@@ -85,7 +89,7 @@ class TextUNet(nn.Module):
     def forward(
         self, x_t: Float[Tensor, "batch channel height width"], t: Int[Tensor, " batch"], cond: TextCondition
     ) -> Float[Tensor, "batch channel height width"]:
-        """Predict the noise in x_t at steps t, 0…T-1, given one sentence per picture."""
+        """Predict the noise (or v) of x_t at steps t, 0…T-1, given one sentence per picture."""
         if not isinstance(cond, TextCondition):
             raise TypeError(
                 f"cond must be a TextCondition, not {type(cond).__name__}; text_condition(clip, captions) makes one, "

@@ -32,10 +32,13 @@ class DecoderConfig:
     text_layers: int = 4  # of its own encoder ("bytes")
     text_length: int = 64
     text_heads: int = 8
+    prediction: Literal["noise", "v"] = "noise"
 
     def __post_init__(self) -> None:
         if self.reads not in ("nothing", "states", "bytes"):
             raise ValueError(f"reads={self.reads!r} is not known; use 'nothing', 'states' or 'bytes'")
+        if self.prediction not in ("noise", "v"):
+            raise ValueError(f"prediction={self.prediction!r} is not known; use 'noise' or 'v'")
 
     @classmethod
     def sources(cls) -> DecoderConfig:
@@ -80,16 +83,14 @@ class ImageTokens(nn.Linear):
 
 
 class UnclipDecoder(nn.Module):
-    """(x_t, t, DecoderCondition) -> predicted noise.
+    """(x_t, t, DecoderCondition) -> predicted noise, or v.
 
     Raises TypeError for a condition that is no `DecoderCondition`, ValueError for one that doesn't fit the network.
     """
 
-    prediction = "noise"
-
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.config, body = config, config.body
+        self.config, self.prediction, body = config, config.prediction, config.body
         self.time = TimeMLP(body.width, body.embedding_dim)
         self.image = nn.Sequential(
             nn.Linear(config.image_dim, body.embedding_dim),
@@ -124,7 +125,7 @@ class UnclipDecoder(nn.Module):
     def forward(
         self, x_t: Float[Tensor, "batch channel height width"], t: Int[Tensor, " batch"], cond: DecoderCondition
     ) -> Float[Tensor, "batch channel height width"]:
-        """Predict the noise in x_t at steps t, 0…T-1, given one embedding (and caption) per picture."""
+        """Predict the noise (or v) of x_t at steps t, 0…T-1, given one embedding (and caption) per picture."""
         self._check(x_t, cond)
         image, tokens, real = self.told(cond)
         time = self.time(timestep_embedding(t, self.config.body.width).to(x_t.dtype))

@@ -42,7 +42,7 @@ def new(config: DecoderConfig, seed: int = 0, painter: TextUNet | None = None) -
 
 @dataclass(frozen=True)
 class DecoderObjective:
-    """Mean squared error of the noise, given each picture's own CLIP embedding and its caption.
+    """Mean squared error of what the network predicts, given each picture's own CLIP embedding and its caption.
 
     Embedding and caption are withheld independently of each other, so that the network knows all four cases.
     Ramesh et al. 2022, section 2.1.

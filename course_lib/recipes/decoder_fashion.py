@@ -27,7 +27,7 @@ from course_lib.recipes._weights import Round, fit_rounds, load_into, ship
 from course_lib.training import Draws, FitConfig, Fitted
 
 NAME = "decoder_fashion"
-NETWORK = DecoderConfig(dataclasses.replace(text_shapes.BODY, channels=1))
+NETWORK = DecoderConfig(dataclasses.replace(text_shapes.BODY, channels=1), prediction="v")
 SCALE = 3.0
 ROUNDS = (
     Round(NETWORK, FitConfig(steps=4_000, batch_size=64, learning_rate=8e-4, warmup=200, ema=0.998, save_every=120.0)),

@@ -27,7 +27,7 @@ from course_lib.recipes._weights import Round, fit_rounds, load_into, ship
 from course_lib.training import Draws, FitConfig, Fitted
 
 NAME = "decoder_shapes"
-NETWORK = DecoderConfig(text_shapes.BODY)
+NETWORK = DecoderConfig(text_shapes.BODY, prediction="v")
 SCALE = 2.0
 ROUNDS = (
     Round(NETWORK, FitConfig(steps=5_500, batch_size=64, learning_rate=8e-4, warmup=200, ema=0.998, save_every=120.0)),
