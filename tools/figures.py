@@ -23,6 +23,7 @@ from course_lib.foundations import (
     solve_lasso,
 )
 from course_lib.models.unet2015 import UNet2015
+from course_lib.pipelines import TextToImage
 from course_lib.pixels import from_uint8
 from course_lib.recipes import clip_shapes, gan_fashion, measured_samples, vae_digits
 from course_lib.training.fit import FitConfig, fit
@@ -428,6 +429,22 @@ def hero_14() -> None:
     pictures = torch.cat([*rows.values(), forged[:12]])
     sheet = show.grid(pictures, columns=12, scale=2, row_titles=titles, alt="samples, and their distances")
     (FIGURES / "14_hero.png").write_bytes(sheet.png())
+
+
+def hero_17() -> None:
+    """Five sentences of meanings that were never trained on, and four pictures that the pipeline drew for each."""
+    sentences = (
+        "a large green ring at the left",
+        "a large orange circle at the right",
+        "a small blue star left of a large yellow circle",
+        "a small green star above a small blue square",
+        "a large cyan triangle at the bottom",
+    )
+    images = TextToImage.load("shapes")([sentence for sentence in sentences for _ in range(4)], seed=1, steps=50)
+    rows = [f"“{sentence}”".replace(" above ", "\nabove ").replace(" left of", "\nleft of") for sentence in sentences]
+    rows = [row.replace(" at the", "\nat the") for row in rows]
+    figure = show.grid(images, columns=4, scale=3, row_titles=rows, alt="pictures drawn from sentences")
+    (FIGURES / "17_hero.png").write_bytes(figure.png())
 
 
 def map_00() -> None:
