@@ -25,7 +25,7 @@ from course_lib.foundations import (
 from course_lib.models.unet2015 import UNet2015
 from course_lib.pipelines import TextToImage
 from course_lib.pixels import from_uint8
-from course_lib.recipes import clip_shapes, gan_fashion, measured_samples, vae_digits
+from course_lib.recipes import clip_shapes, gan_fashion, measured_samples, text_shapes, vae_digits
 from course_lib.training.fit import FitConfig, fit
 
 FIGURES = Path(__file__).resolve().parent.parent / "assets" / "figures"
@@ -447,6 +447,21 @@ def hero_17() -> None:
     (FIGURES / "17_hero.png").write_bytes(figure.png())
 
 
+def hero_15() -> None:
+    """Four sentences, and what the model of lesson 15 draws for each."""
+    sentences = (
+        "a large red ring at the left", "a small green cross at the bottom",
+        "a small yellow star above a large blue circle", "a large purple square right of a small orange triangle",
+    )  # fmt: skip
+    asked = [sentence for sentence in sentences for _ in range(6)]
+    pictures = text_shapes.draw(text_shapes.load(), clip_shapes.load(), asked, scale=3, seed=2)
+    titles = [
+        s.replace(" at", "\nat").replace(" above", "\nabove").replace(" right of", "\nright of") for s in sentences
+    ]
+    sheet = show.grid(pictures, columns=6, scale=3, row_titles=titles, alt="sentences and pictures")
+    (FIGURES / "15_hero.png").write_bytes(sheet.png())
+
+
 def map_00() -> None:
     """The course's themes and what stands on what."""
     boxes = {  # name: (column, row, text)
@@ -490,7 +505,7 @@ def map_00() -> None:
 if __name__ == "__main__":
     for draw in (
         hero_01, states_01, hero_02, hero_03, hero_04, hero_05, hero_06, hero_07, hero_08, hero_09, hero_10, hero_11,
-        hero_12, hero_13, hero_14,
+        hero_12, hero_13, hero_14, hero_15,
         map_00,
     ):  # fmt: skip
         draw()

@@ -6,8 +6,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-KINDS = ("size", "color", "shape")
-
 
 def word_places(caption: str, word: str, occurrence: int = 0) -> slice:
     """Which tokens of `caption` are the bytes of `word`: a slice, counted from the start token at 0.

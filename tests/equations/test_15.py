@@ -150,7 +150,7 @@ def test_eq_15_6(c, v, scale):
     integral, _ = integrate.quad(lambda r: (1 - (1 - v) * r**2) ** (-scale / 2), 0, 1)
     assert (low + high) / 2 == pytest.approx(middle, abs=1e-9)
     assert middle == pytest.approx(c * (1 + (scale - 1) * v ** (scale / 2) * integral), abs=2e-3 * abs(c) + 1e-3)
-    assert ((high - low) / 2) ** 2 == pytest.approx(v**scale, rel=0.02)
+    assert ((high - low) / 2) ** 2 == pytest.approx(v**scale, rel=0.04)
 
 
 @pytest.mark.parametrize("t", [20, 400, 900])
@@ -229,7 +229,7 @@ def test_eq_15_10(phi):
 
 
 def test_eq_15_11():
-    """In fractions: how much more probable a square of the object is when drawn by attention than when drawn blindly."""
+    """In fractions: how much more probable a square of the object is when drawn by attention than blindly."""
     g = torch.Generator().manual_seed(5)
     maps, halves = torch.randint(0, 9, (6, 4, 4), generator=g), torch.randint(0, 3, (6, 4, 4), generator=g)
     maps[:, 0, 0], halves[:, 0, 0] = 1, 1

@@ -116,7 +116,7 @@ def test_eq_16_6(variance, t):
         return z**power * before * stats.norm.pdf(x, math.sqrt(bar) * z, math.sqrt(1 - bar))
 
     moments = [integrate.quad(joint, -8, 8, args=(p,), points=[guess, x], limit=400)[0] for p in range(3)]
-    mean, left = gaussian_guess(torch.tensor([[x]]), torch.tensor([[guess]]), variance, torch.tensor([bar]))
+    mean, left = gaussian_guess(*(torch.tensor([[value]]) for value in (x, guess, variance)), torch.tensor([bar]))
     assert mean.item() == pytest.approx(moments[1] / moments[0], abs=1e-5)
     assert left.item() == pytest.approx(moments[2] / moments[0] - (moments[1] / moments[0]) ** 2, abs=1e-5)
     exact = GaussianDenoiser(schedule, torch.tensor([guess]), torch.tensor([variance]), "x_start")
@@ -144,12 +144,9 @@ def test_eq_16_7():
             x_t, bar = drawn(3, 6).float(), prior.schedule.alpha_bars[t].float()
             with torch.no_grad():
                 found = prior(x_t, torch.full((3,), t), cond)
-            for n in range(3):
-                for k, v in enumerate(variance.expand(-1, 6)[n].tolist()):
-                    one = (slice(n, n + 1), slice(k, k + 1))
-                    mean, left = gaussian_guess(x_t[one], guess[one], v, bar[None])
-                    by_hand = mean.item() + math.sqrt(left.item()) * answers[-1][n, k].item()
-                    assert found[n, k].item() == pytest.approx(by_hand, abs=1e-4)
+            mean, left = gaussian_guess(x_t, guess, variance, bar.expand(3))
+            assert torch.allclose(found, mean + left.sqrt() * answers[-1], atol=1e-4)
+            assert torch.allclose(prior.left(torch.full((3,), t), variance), left, rtol=1e-4)
             if t == 0:
                 off = (found - x_t).abs() - 0.01 * answers[-1].abs()
                 assert off.max() < 0.02, "almost no noise: what is there is kept"

@@ -80,8 +80,8 @@ def test_the_interval_in_other_forms():
         def off(truth):
             return (p - truth) ** 2 - z**2 * truth * (1 - truth) / n
 
-        low = optimize.brentq(off, 0, p) if off(0) > 0 else 0.0
-        high = optimize.brentq(off, p, 1) if off(1) > 0 else 1.0
+        low = optimize.brentq(off, 0, p - 1e-7) if right else 0.0
+        high = optimize.brentq(off, p + 1e-7, 1) if right < n else 1.0
         return low, high
 
     assert verdict("17.3", by_roots).status == "passed"
@@ -137,7 +137,9 @@ def test_the_sources_decoder_settings():
     assert (body.width, body.mults, body.blocks, body.embedding_dim) == (32, (1, 2, 4, 8), 2, 128)
     assert (body.groups, body.heads, body.dropout) == (8, 8, 0.1)
     assert (decoder.network.image_tokens, decoder.network.text_layers) == (4, 4)
-    assert (decoder.batch_size, decoder.epochs) == (32, 100)
+    assert (decoder.batch_size, decoder.epochs, decoder.warmup_epochs) == (32, 100, 5)
+    assert (decoder.learning_rate, decoder.lowest_rate) == (5e-4, 1e-5)
+    assert (decoder.weight_decay, decoder.clip_norm) == (1e-4, 1.0)
 
 
 def test_the_pyramid_order_was_measured_against_the_classic_one():

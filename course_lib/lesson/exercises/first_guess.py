@@ -10,47 +10,45 @@ from torch import Tensor
 from course_lib.lesson.tasks import Exercise, Mistake
 
 
-def gaussian_guess(x_t: Tensor, guess: Tensor, variance: float, alpha_bar: Tensor) -> tuple[Tensor, Tensor]:
+def gaussian_guess(x_t: Tensor, guess: Tensor, variance: Tensor, alpha_bar: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of the clean embedding's numbers, after x_t is seen."""
-    total = alpha_bar * variance + 1 - alpha_bar  # variance of x_t around √ᾱ guess
-    surprise = x_t - alpha_bar.sqrt()[:, None] * guess
-    mean = guess + (alpha_bar.sqrt() * variance / total)[:, None] * surprise
-    return mean, variance * (1 - alpha_bar) / total
+    bar = alpha_bar[:, None]
+    total = bar * variance + 1 - bar  # variance of x_t around √ᾱ guess
+    mean = guess + bar.sqrt() * variance / total * (x_t - bar.sqrt() * guess)
+    return mean, variance * (1 - bar) / total
 
 
-def _draw_beliefs(generator: torch.Generator) -> tuple[Tensor, Tensor, float, Tensor]:
+def _draw_beliefs(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     n = int(torch.randint(2, 5, (), generator=generator))
     x_t, guess = torch.randn(2, n, 6, generator=generator)
-    variance = 0.05 + 0.7 * torch.rand((), generator=generator).item()
+    variance = 0.05 + 0.7 * torch.rand(n, 6, generator=generator)
     return x_t, guess, variance, 0.05 + 0.9 * torch.rand(n, generator=generator)
 
 
-def _by_precisions(x_t: Tensor, guess: Tensor, variance: float, alpha_bar: Tensor) -> tuple[Tensor, Tensor]:
+def _by_precisions(x_t: Tensor, guess: Tensor, variance: Tensor, alpha_bar: Tensor) -> tuple[Tensor, Tensor]:
     """Precisions add; the mean is the mean of both opinions, weighed by them."""
-    means, left = [], []
-    for xs, gs, bar in zip(x_t.tolist(), guess.tolist(), alpha_bar.tolist(), strict=True):
-        before, seen = 1 / variance, bar / (1 - bar)
-        left.append(1 / (before + seen))
-        means.append([(before * g + seen * x / math.sqrt(bar)) / (before + seen) for x, g in zip(xs, gs, strict=True)])
-    return torch.tensor(means), torch.tensor(left)
+    means, left = torch.zeros_like(x_t), torch.zeros_like(x_t)
+    for n, bar in enumerate(alpha_bar.tolist()):
+        for k, (x, g, v) in enumerate(zip(x_t[n].tolist(), guess[n].tolist(), variance[n].tolist(), strict=True)):
+            before, seen = 1 / v, bar / (1 - bar)
+            left[n, k] = 1 / (before + seen)
+            means[n, k] = (before * g + seen * x / math.sqrt(bar)) / (before + seen)
+    return means, left
 
 
 def _wrong_guess(gain=None, seen=None, left=None):
     """`gain` and `left` of (variance, ᾱ), `seen` of (x_t, guess, √ᾱ) -> what else the three could be."""
 
-    def function(x_t: Tensor, guess: Tensor, variance: float, alpha_bar: Tensor) -> tuple[Tensor, Tensor]:
-        mean, remaining = gaussian_guess(x_t, guess, variance, alpha_bar)
-        if gain or seen:
-            total = alpha_bar * variance + 1 - alpha_bar
-            factor = gain(variance, alpha_bar) if gain else alpha_bar.sqrt() * variance / total
-            root = alpha_bar.sqrt()[:, None]
-            mean = guess + factor[:, None] * (seen(x_t, guess, root) if seen else x_t - root * guess)
-        return mean, left(variance, alpha_bar) if left else remaining
+    def function(x_t: Tensor, guess: Tensor, variance: Tensor, alpha_bar: Tensor) -> tuple[Tensor, Tensor]:
+        bar = alpha_bar[:, None]
+        factor = gain(variance, bar) if gain else bar.sqrt() * variance / (bar * variance + 1 - bar)
+        mean = guess + factor * (seen(x_t, guess, bar.sqrt()) if seen else x_t - bar.sqrt() * guess)
+        return mean, (left or _left)(variance, bar)
 
     return function
 
 
-def _left(variance: float, bar: Tensor) -> Tensor:
+def _left(variance: Tensor, bar: Tensor) -> Tensor:
     return variance * (1 - bar) / (bar * variance + 1 - bar)
 
 
@@ -88,22 +86,24 @@ GAUSSIAN_GUESS = Exercise(
         ),
         Mistake(
             "the variance of the noise",
-            _wrong_guess(left=lambda variance, bar: 1 - bar),
+            _wrong_guess(left=lambda variance, bar: (1 - bar).expand_as(variance)),
             "has the mean right, but returns 1 - ᾱ, the variance of the noise in x_t. What is left of the clean "
             "embedding's variance is less: the guess knew something, too.",
         ),
         Mistake(
             "x_t alone",
-            lambda x_t, guess, variance, alpha_bar: (x_t / alpha_bar.sqrt()[:, None], _left(variance, alpha_bar)),
+            lambda x_t, guess, variance, alpha_bar: (
+                x_t / alpha_bar.sqrt()[:, None],
+                _left(variance, alpha_bar[:, None]),
+            ),
             "only rescales x_t. Where there is much noise, the first guess is worth more.",
         ),
     ),
     hints=(
-        "First the variance of x_t, before it is seen: ᾱ variance from the clean embedding, 1 - ᾱ from the noise. Call "
-        "the sum `total`.",
+        "First make a column of ᾱ: bar = alpha_bar[:, None]. Then the variance of x_t, before it is seen: ᾱ variance "
+        "from the clean embedding, 1 - ᾱ from the noise. Call the sum `total`.",
         "How far x_t is off: x_t - √ᾱ guess. The mean moves by √ᾱ variance / total of that; variance (1 - ᾱ) / total "
-        "is left. [:, None] makes a column of one number per row.",
-        "guess + (alpha_bar.sqrt() * variance / total)[:, None] * (x_t - alpha_bar.sqrt()[:, None] * guess), and "
-        "variance * (1 - alpha_bar) / total",
+        "is left.",
+        "guess + bar.sqrt() * variance / total * (x_t - bar.sqrt() * guess), and variance * (1 - bar) / total",
     ),
 )
