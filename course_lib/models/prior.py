@@ -39,7 +39,7 @@ class PriorConfig:
     dropout: float | int = 0.0
     bias: bool = True
     T: int = 1000
-    variance: float = 0.05  # of each number of the clean embedding around the first guess, see `Prior`
+    guess_width: int = 512  # of the network that makes the first guess, see `FirstGuess`
 
     @classmethod
     def sources(cls) -> PriorConfig:
@@ -84,14 +84,36 @@ def check_fits(config: PriorConfig, x_t: Tensor, cond: object) -> None:
         raise ValueError(f"cond has {cond.tokens.shape[1]} tokens, at most {config.text_length} fit")
 
 
+class FirstGuess(nn.Module):
+    """Where the clean embedding lies by the sentence alone: mean and variance of each of its numbers.
+
+    It starts with the sentence's embedding itself, and a variance of .03.
+    """
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.line = nn.Linear(dim, dim)
+        self.bend = nn.Sequential(
+            nn.Linear(dim, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, 2 * dim)
+        )
+        nn.init.eye_(self.line.weight)
+        for start in (self.line.bias, self.bend[-1].weight, self.bend[-1].bias):
+            nn.init.zeros_(start)
+
+    def forward(self, sentence: Float[Tensor, "n dim"]) -> tuple[Float[Tensor, "n dim"], Float[Tensor, "n dim"]]:
+        """Sentence embeddings of length √dim to means and variances."""
+        shift, log = self.bend(sentence).float().chunk(2, dim=1)
+        return self.line(sentence).float() + shift, 0.03 * log.clamp(-6, 4).exp()
+
+
 class Prior(Freezable):
     """(x_t, t, TextCondition) -> the clean image embedding, in units where an embedding has length √dim.
 
     With that length its numbers have a mean square of 1, like the noise; at length 1 they would drown in it a few steps
     in. The transformer does not write the answer anew. It corrects what Bayes' rule says of a Gaussian: before x_t is
-    seen, the clean embedding lies around a linear function of the sentence's, with a variance of `config.variance` (of
-    1 where the sentence is withheld); seeing x_t moves the mean, and the correction is in units of the standard
-    deviation that remains. A network that writes anew errs by more than pictures of one caption differ.
+    seen, the clean embedding lies around a first guess, with a variance that is guessed, too; seeing x_t moves the
+    mean, and the correction is in units of the standard deviation that remains. A network that writes anew errs by more
+    than pictures of one caption differ.
     Raises TypeError for a condition that is no `TextCondition`, ValueError for one that doesn't fit the network.
     """
 
@@ -108,9 +130,7 @@ class Prior(Freezable):
         self.noisy = nn.Linear(config.dim, width)
         self.query = nn.Parameter(0.02 * torch.randn(width))
         self.no_token, self.no_sentence, self.no_guess = Withheld(width), Withheld(width), Withheld(config.dim)
-        self.first = nn.Linear(config.dim, config.dim)
-        nn.init.eye_(self.first.weight)
-        nn.init.zeros_(self.first.bias)
+        self.first = FirstGuess(config.dim, config.guess_width)
         self.positions = nn.Parameter(0.2 * torch.randn(config.text_length + EXTRA, width))
         self.blocks = nn.ModuleList(
             TransformerBlock(width, config.heads, dropout=config.dropout, bias=config.bias)
@@ -148,22 +168,23 @@ class Prior(Freezable):
         guess, variance = self.guess(cond)
         total = bar * variance + 1 - bar  # variance of x_t around √ᾱ guess
         surprise = x_t - bar.sqrt() * guess
-        tokens, real = self.tokens(surprise / total.sqrt(), t, cond)
+        tokens, real = self.tokens(surprise / total.detach().sqrt(), t, cond)
         correction = self.out(self.transform(tokens, real)[:, -1]).to(x_t.dtype)
         mean = guess + bar.sqrt() * variance / total * surprise
-        return mean + (variance * (1 - bar) / total).sqrt() * correction
+        return mean + self.left(t, variance).sqrt() * correction
 
-    def guess(self, cond: TextCondition) -> tuple[Float[Tensor, "n dim"], Float[Tensor, "n 1"]]:
-        """Mean and variance of the clean embedding's numbers from the sentence alone, before any x_t is seen."""
-        mean = self.first(self.config.dim**0.5 * cond.embedding).float()
-        variance = torch.where(cond.keep, self.config.variance, 1.0)[:, None].to(mean)
-        return self.no_guess.vector(mean, cond.keep), variance
+    def guess(self, cond: TextCondition) -> tuple[Float[Tensor, "n dim"], Float[Tensor, "n dim"]]:
+        """Mean and variance of the clean embedding's numbers from the sentence alone; of a withheld one, variance 1."""
+        mean, variance = self.first(self.config.dim**0.5 * cond.embedding)
+        return self.no_guess.vector(mean, cond.keep), torch.where(cond.keep[:, None], variance, 1.0)
 
-    def weights(self, t: Int[Tensor, " n"], keep: Bool[Tensor, " n"]) -> Float[Tensor, " n"]:
-        """One over the variance that is left after x_t is seen: with them the loss is that of the correction."""
-        bar = self.schedule.alpha_bars.to(t.device)[t]
-        variance = torch.where(keep, self.config.variance, 1.0)
-        return ((bar * variance + 1 - bar) / (variance * (1 - bar))).float()
+    def left(self, t: Int[Tensor, " n"], variance: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
+        """The variance that is left of `variance` once x_t is seen: one over it is the weight of a squared error.
+
+        No gradient flows through it: the variance is learned from how far x_t should move the mean.
+        """
+        bar, variance = gather(self.schedule.alpha_bars, t, variance), variance.detach()
+        return variance * (1 - bar) / (bar * variance + 1 - bar)
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ decide how much pictures of one caption differ, count as much as the first ones.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,23 +15,24 @@ import torch
 from torch import Tensor
 
 from course_lib import runtime
-from course_lib.data import shapes
-from course_lib.diffusion import diffusion_loss
+from course_lib.data import ByteTokenizer, shapes
+from course_lib.diffusion import q_sample
 from course_lib.evaluation.faithfulness import unseen_prompts
 from course_lib.evaluation.shapes_exam import embed_images
 from course_lib.models.clip import CLIP
 from course_lib.models.conditions import text_condition
 from course_lib.models.prior import Prior, PriorConfig, draw_embeddings
 from course_lib.recipes import clip_shapes
+from course_lib.recipes._first_guess import GUESS, fit_guess
 from course_lib.recipes._shape_captions import DATA, SCENES, CaptionedShapes, one_wording
-from course_lib.recipes._weights import Round, fit_rounds, load_into, ship
+from course_lib.recipes._weights import Round, fit_rounds, load_into, ship, take_over
 from course_lib.training import Draws, FitConfig, Fitted
 
 NAME = "prior_shapes"
 DROPPED = 0.1
 NETWORK = PriorConfig()
 ROUNDS = (
-    Round(NETWORK, FitConfig(steps=4_000, batch_size=128, learning_rate=1e-3, warmup=200, ema=0.998, save_every=120.0)),
+    Round(NETWORK, FitConfig(steps=1_800, batch_size=128, learning_rate=1e-3, warmup=200, ema=0.998, save_every=120.0)),
 )
 
 
@@ -47,8 +49,10 @@ def prior_loss(prior: Prior, embeddings: Tensor, text: Any, draws: Draws, droppe
     plain = getattr(prior, "module", prior)  # .module: what several GPUs share
     x_start = plain.config.dim**0.5 * embeddings.float()
     t, noise = draws.integers(plain.config.T), draws.normal(x_start.shape[1])
-    errors = diffusion_loss(prior, plain.schedule, x_start, t, noise, text, kind="x_start")
-    return (plain.weights(t, text.keep) * errors).mean()
+    errors = (prior(q_sample(plain.schedule, x_start, t, noise), t, text).float() - x_start) ** 2
+    with torch.no_grad():
+        left = plain.left(t, plain.guess(text)[1])
+    return (errors / left).mean()
 
 
 def load(device: torch.device | str | None = None) -> Prior:
@@ -94,8 +98,18 @@ def measure(prior: Prior, clip: CLIP, n: int = 1000, captions: int = 12, seed: i
     return metrics
 
 
-def run(rounds: Sequence[Round] = ROUNDS, folder: Any = None, scenes: int = SCENES) -> Fitted:
-    """Train it."""
+@torch.no_grad()
+def sentences(clip: CLIP, data: CaptionedShapes, seed: int, batch: int = 1000) -> Tensor:
+    """One embedding (n, dim) per scene, of a wording drawn for it."""
+    wording = torch.randint(data.ids.shape[1], (len(data),), generator=runtime.generator(seed))
+    ids = data.ids[torch.arange(len(data)), wording].long()
+    with runtime.autocast(clip.log_scale.device):
+        parts = [part.to(clip.log_scale.device) for part in ids.split(batch)]
+        return torch.cat([clip.encode_text(part, part != ByteTokenizer.pad).float().cpu() for part in parts])
+
+
+def run(rounds: Sequence[Round] = ROUNDS, folder: Any = None, scenes: int = SCENES, guess: FitConfig = GUESS) -> Fitted:
+    """Train it: the first guess alone, then all of it."""
     clip = clip_shapes.load()
     data = CaptionedShapes(clip, scenes, rounds[0].fit.seed)
 
@@ -103,7 +117,14 @@ def run(rounds: Sequence[Round] = ROUNDS, folder: Any = None, scenes: int = SCEN
         _, ids, embeddings = batch
         return prior_loss(prior, embeddings, one_wording(clip, ids, draws), draws)
 
-    return fit_rounds(rounds, new, loss, data, folder)
+    guessing = new(rounds[0].fit.seed)
+    seconds = fit_guess(guessing, sentences(clip, data, rounds[0].fit.seed), data.embeddings, folder, guess)
+
+    def first(seed: int, network: PriorConfig) -> Prior:
+        return take_over(new(seed, network), guessing.state_dict())
+
+    found = fit_rounds(rounds, first, loss, data, folder)
+    return dataclasses.replace(found, seconds=found.seconds + seconds)
 
 
 def train(folder: Path | str | None = None, rounds: Sequence[Round] = ROUNDS) -> None:
