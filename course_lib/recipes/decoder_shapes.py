@@ -30,7 +30,7 @@ NAME = "decoder_shapes"
 NETWORK = DecoderConfig(text_shapes.BODY, prediction="v")
 SCALE = 2.0
 ROUNDS = (
-    Round(NETWORK, FitConfig(steps=5_500, batch_size=64, learning_rate=8e-4, warmup=200, ema=0.998, save_every=120.0)),
+    Round(NETWORK, FitConfig(steps=2_000, batch_size=64, learning_rate=8e-4, warmup=200, ema=0.998, save_every=120.0)),
 )
 
 
