@@ -22,10 +22,12 @@ from course_lib.foundations import (
     reverse_bits,
     solve_lasso,
 )
+from course_lib.models.conditions import text_condition
+from course_lib.models.prior import draw_embeddings
 from course_lib.models.unet2015 import UNet2015
 from course_lib.pipelines import TextToImage
 from course_lib.pixels import from_uint8
-from course_lib.recipes import clip_shapes, gan_fashion, measured_samples, text_shapes, vae_digits
+from course_lib.recipes import clip_shapes, gan_fashion, measured_samples, prior_shapes, text_shapes, vae_digits
 from course_lib.training.fit import FitConfig, fit
 
 FIGURES = Path(__file__).resolve().parent.parent / "assets" / "figures"
@@ -460,6 +462,34 @@ def hero_15() -> None:
     ]
     sheet = show.grid(pictures, columns=6, scale=3, row_titles=titles, alt="sentences and pictures")
     (FIGURES / "15_hero.png").write_bytes(sheet.png())
+
+
+def hero_16() -> None:
+    """Four sentences; beside each the pictures nearest to its own embedding, and to five that the prior drew for it."""
+    sentences = (
+        "a small green ring below a large cyan square",
+        "a large yellow star at the right",
+        "a small purple circle above a small orange cross",
+        "a large red triangle left of a small blue ring",
+    )
+    clip, prior, pool = clip_shapes.load(), prior_shapes.load(), shapes.make(3940, seed=7)
+    wanted = shapes.render([shapes.parse_caption(sentence) for sentence in sentences for _ in range(15)], seed=16)
+    pictures = torch.cat([wanted.images, pool.images])
+    told = text_condition(clip, sentences)
+    draws = [
+        draw_embeddings(prior, told, draws=1, generator=torch.Generator().manual_seed(k), progress=False)
+        for k in range(5)
+    ]
+    asked = torch.stack([told.embedding, *draws], dim=1).flatten(0, 1)
+    found = (asked @ embed_images(clip, pictures).T).argmax(dim=1).cpu()
+    rows = [f"“{sentence}”" for sentence in sentences]
+    for words in (" above ", " below ", " left of ", " at the "):
+        rows = [row.replace(words, f"\n{words.strip()} ") for row in rows]
+    titles = ["sentence", *(f"draw {k}" for k in range(1, 6)), *[""] * 18]
+    sheet = show.grid(
+        pictures[found], titles, columns=6, scale=3, row_titles=rows, alt="sentences and draws find pictures"
+    )
+    (FIGURES / "16_hero.png").write_bytes(sheet.png())
 
 
 def map_00() -> None:

@@ -14,7 +14,8 @@ from course_lib.diffusion.exact import GaussianDenoiser
 from course_lib.lesson.exercises.first_guess import gaussian_guess
 from course_lib.lesson.exercises.lesson_16 import causal_attention, noisy_embedding
 from course_lib.models.conditions import TextCondition
-from course_lib.models.prior import Prior, PriorConfig, looks
+from course_lib.models.prior import FirstGuess, Prior, PriorConfig, looks
+from course_lib.recipes._first_guess import guess_loss
 from course_lib.recipes.prior_shapes import spread_ratio
 
 SMALL = PriorConfig(dim=6, text_width=8, width=16, layers=2, heads=2)
@@ -152,3 +153,23 @@ def test_eq_16_7():
                 assert off.max() < 0.02, "almost no noise: what is there is kept"
             if t == 999:
                 assert torch.allclose(found, guess + variance.sqrt() * answers[-1], atol=1e-2)
+
+
+def test_eq_16_8():
+    """SciPy's density; the best mean and variance are those of the data."""
+    g = torch.Generator().manual_seed(0)
+    sentence, image = (F.normalize(torch.randn(40, 6, generator=g), dim=1) for _ in range(2))
+    first = FirstGuess(6, 8)
+    torch.nn.init.normal_(first.bend[-1].weight, std=0.3, generator=g)
+    mean, variance = (part.detach().numpy() for part in first(6**0.5 * sentence))
+    x_start = 6**0.5 * image.numpy()
+    expected = -stats.norm.logpdf(x_start, mean, np.sqrt(variance)).mean() - math.log(2 * math.pi) / 2
+    found = guess_loss(first, (sentence, image), None).item()
+    assert found == pytest.approx(expected, rel=1e-4)
+
+    def loss(shift, factor):
+        known = type("Known", (torch.nn.Module,), {"forward": lambda self, x: (own + shift, spread * factor)})()
+        return guess_loss(known, (sentence, image), None).item()
+
+    own, spread = (6**0.5 * image).mean(0).expand(40, -1), (6**0.5 * image).var(0, correction=0).expand(40, -1)
+    assert loss(0.0, 1.0) < min(loss(0.1, 1.0), loss(-0.1, 1.0), loss(0.0, 1.2), loss(0.0, 0.8))

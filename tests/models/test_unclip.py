@@ -12,6 +12,7 @@ from course_lib.models.conditioned_unet import BodyConfig
 from course_lib.models.conditions import DecoderCondition, decoder_condition, encoded, text_condition
 from course_lib.models.text_unet import TextUNet, TextUNetConfig
 from course_lib.models.unclip import CaptionEncoder, DecoderConfig, ImageTokens, UnclipDecoder
+from course_lib.nn import timestep_embedding
 from course_lib.recipes import _decoder, decoder_fashion, decoder_shapes
 from course_lib.training import Draws
 
@@ -128,9 +129,15 @@ def test_another_embedding_another_answer(clip, reads):
     cond, other = told(clip, reads), told(clip, reads, seed=9)
     found = decoder(x, t, cond)
     assert (found - decoder(x, t, replace(cond, image=other.image))).flatten(1).abs().amax(dim=1).min() > 1e-3
-    by_vector = decoder.body(x, torch.zeros(3, 12), *decoder.told(cond)[1:])
-    by_tokens = decoder.body(x, torch.zeros(3, 12), *decoder.told(other)[1:])
-    assert not torch.allclose(by_vector, by_tokens, atol=1e-4), "the four tokens alone tell, too"
+    time = decoder.time(timestep_embedding(t, BODY.width))
+
+    def answer(vector_of, tokens_of):
+        return decoder.body(x, time + decoder.told(vector_of)[0], *decoder.told(tokens_of)[1:])
+
+    both = replace(cond, image=other.image)
+    assert torch.allclose(answer(cond, cond), found, atol=1e-6), "a vector, added to that of the time, and tokens"
+    assert not torch.allclose(answer(both, cond), found, atol=1e-4), "the vector alone tells"
+    assert not torch.allclose(answer(cond, both), found, atol=1e-4), "and so do the four tokens"
 
 
 @pytest.mark.parametrize("reads", READS[1:])

@@ -1,105 +1,24 @@
-"""The shipped prior of shapes: its card, measured again on fewer captions, and its recipe, which can be repeated."""
+"""The recipe of the priors: its loss, its two parts, and that it can be repeated."""
 
 import dataclasses
 
 import pytest
 import torch
 
-from course_lib import checkpoints
 from course_lib.data import shapes
-from course_lib.evaluation.faithfulness import unseen_prompts
-from course_lib.evaluation.shapes_exam import embed_images
 from course_lib.models.conditions import text_condition
-from course_lib.models.prior import PriorConfig, draw_embeddings
+from course_lib.models.prior import Prior, PriorConfig
 from course_lib.recipes import clip_shapes, prior_shapes
+from course_lib.recipes._first_guess import fit_guess
 from course_lib.recipes._shape_captions import CaptionedShapes
-from course_lib.recipes.prior_shapes import prior_loss, spread_ratio
+from course_lib.recipes._weights import Round
+from course_lib.recipes.prior_shapes import prior_loss
 from course_lib.training import Draws, FitConfig
-
-STEPS = 25
 
 
 @pytest.fixture(scope="module")
 def clip():
     return clip_shapes.load()
-
-
-@pytest.fixture(scope="module")
-def prior():
-    return prior_shapes.load()
-
-
-@pytest.fixture(scope="module")
-def metrics():
-    return checkpoints.load("prior_shapes")[1]["metrics"]
-
-
-def named(metrics, start):
-    found = [entry for name, entry in metrics.items() if name.startswith(start)]
-    assert len(found) == 1, f"{start}: {list(metrics)}"
-    return found[0]
-
-
-def test_the_card_says_what_was_promised(metrics):
-    text = named(metrics, "cosine of the text embedding")
-    sample = named(metrics, "cosine of a prior sample")
-    assert sample["value"] > text["value"] > text["floor"] + 0.5
-    assert sample["floor"] == text["value"]
-    one, two = named(metrics, "score with the text, one draw"), named(metrics, "score with the text, the closer")
-    assert two["value"] > one["value"]
-    assert 0.8 < named(metrics, "variance within a caption over the real one, drawn")["value"] < 1.2
-    assert named(metrics, "variance within a caption over the real one, guessed")["value"] < 0.1
-
-
-@pytest.fixture(scope="module")
-def measured(clip, prior):
-    """80 captions that were not trained on: real arrows, the text's, one draw each, the closer of two."""
-    specs = unseen_prompts(80, seed=77)
-    text = text_condition(clip, [shapes.caption(spec) for spec in specs])
-    real = embed_images(clip, shapes.render(specs, seed=77).images)
-    drawn = {
-        draws: draw_embeddings(prior, text, draws=draws, steps=STEPS, generator=torch.Generator().manual_seed(draws))
-        for draws in (1, 2)
-    }
-    return real, text.embedding, drawn
-
-
-def test_a_draw_is_nearer_than_the_sentence(measured, metrics):
-    real, text, drawn = measured
-    cosine = (drawn[2] * real).sum(dim=1)
-    to_text = (text * real).sum(dim=1)
-    gain = cosine - to_text
-    assert gain.mean() > 4 * gain.std() / len(gain) ** 0.5
-    assert cosine.mean().item() == pytest.approx(named(metrics, "cosine of a prior sample")["value"], abs=0.03)
-    assert to_text.mean().item() == pytest.approx(named(metrics, "cosine of the text embedding")["value"], abs=0.03)
-    assert (drawn[2] * real.roll(1, dims=0)).sum(dim=1).mean() < 0.5, "another caption's picture is far"
-
-
-def test_two_draws_raise_the_score(measured):
-    _, text, drawn = measured
-    gain = ((drawn[2] - drawn[1]) * text).sum(dim=1)
-    assert gain.mean() > 2 * gain.std() / len(gain) ** 0.5
-    assert gain.mean() > 0
-
-
-def test_the_spread_is_that_of_pictures_and_one_call_has_none(clip, prior):
-    """Six captions, 60 draws of each: the mean ratio, with what so few draws may miss it by."""
-    ratios, once = [], []
-    for k, spec in enumerate(unseen_prompts(40, seed=78)[:6]):
-        same = text_condition(clip, [shapes.caption(spec)] * 60)
-        real = embed_images(clip, shapes.render([spec] * 60, seed=k).images)
-        generator = torch.Generator().manual_seed(k)
-        ratios.append(spread_ratio(draw_embeddings(prior, same, draws=1, steps=STEPS, generator=generator), real))
-        once.append(spread_ratio(draw_embeddings(prior, same, draws=1, steps=1, generator=generator), real))
-    assert 0.7 < sum(ratios) / len(ratios) < 1.35, ratios
-    assert max(once) < 0.1 * min(ratios), once
-
-
-def test_the_shipped_prior_is_frozen(prior):
-    assert prior.frozen
-    assert not prior.train().training
-    assert not any(weight.requires_grad for weight in prior.parameters())
-    assert prior.config == prior_shapes.NETWORK
 
 
 TINY = PriorConfig(width=16, layers=1, heads=2)
@@ -130,14 +49,31 @@ def test_the_loss_withholds_its_share_and_learns(clip):
     assert torch.equal(one, again)
 
 
-def test_the_recipe_runs_and_repeats(monkeypatch, tmp_path):
-    monkeypatch.setattr(prior_shapes, "NETWORK", TINY)
-    monkeypatch.setattr(prior_shapes, "new", lambda seed=0, config=TINY, plain=prior_shapes.new: plain(seed, TINY))
-    config = FitConfig(steps=6, batch_size=16, learning_rate=1e-3, warmup=1, ema=0.9)
-    one = prior_shapes.run(config, scenes=64)
+def test_the_guess_is_trained_first_and_the_recipe_repeats(tmp_path, clip):
+    guess = FitConfig(steps=4, batch_size=16, learning_rate=1e-3, warmup=1, ema=0.9)
+    one_round = (Round(TINY, FitConfig(steps=5, batch_size=16, learning_rate=1e-3, warmup=1, ema=0.9)),)
+    one = prior_shapes.run(one_round, scenes=64, guess=guess)
     assert one.losses.isfinite().all()
-    again = prior_shapes.run(config, folder=tmp_path, scenes=64)
+    again = prior_shapes.run(one_round, folder=tmp_path, scenes=64, guess=guess)
     for name, tensor in one.best.state_dict().items():
         assert torch.equal(tensor, again.best.state_dict()[name]), name
-    other = prior_shapes.run(dataclasses.replace(config, seed=1), scenes=64)
-    assert not torch.equal(one.losses, other.losses)
+    start = prior_shapes.new(config=TINY)
+    assert not torch.equal(one.best.state_dict()["first.line.weight"], start.first.line.weight)
+    longer = prior_shapes.run(one_round, scenes=64, guess=dataclasses.replace(guess, steps=8))
+    assert not torch.equal(one.losses, longer.losses)
+
+
+def test_the_guess_learns_mean_and_variance_of_pairs():
+    """Pairs drawn from a known Gaussian around a turned sentence: what it learns is what they were drawn from."""
+    g = torch.Generator().manual_seed(0)
+    sentence = torch.nn.functional.normalize(torch.randn(2000, 8, generator=g), dim=1)
+    turned = sentence.flip(1)
+    image = turned + torch.tensor([0.02, 0.2] * 4) * torch.randn(2000, 8, generator=g)
+    prior = Prior(PriorConfig(dim=8, text_width=8, width=8, layers=1, heads=2, guess_width=32))
+    config = FitConfig(steps=400, batch_size=200, learning_rate=1e-2, warmup=10, ema=0.9)
+    seconds = fit_guess(prior, sentence, image, None, config)
+    assert seconds > 0
+    mean, variance = prior.first(8**0.5 * sentence)
+    assert torch.nn.functional.cosine_similarity(mean, turned).mean() > 0.95
+    assert variance[:, ::2].mean().item() == pytest.approx(8 * 0.02**2, rel=0.8)
+    assert variance[:, 1::2].mean().item() == pytest.approx(8 * 0.2**2, rel=0.2)
