@@ -17,6 +17,7 @@ from course_lib.models.conditions import TextCondition
 from course_lib.models.prior import FirstGuess, Prior, PriorConfig, looks
 from course_lib.recipes._first_guess import guess_loss
 from course_lib.recipes.prior_shapes import spread_ratio
+from course_lib.training import Draws
 
 SMALL = PriorConfig(dim=6, text_width=8, width=16, layers=2, heads=2)
 
@@ -164,12 +165,18 @@ def test_eq_16_8():
     mean, variance = (part.detach().numpy() for part in first(6**0.5 * sentence))
     x_start = 6**0.5 * image.numpy()
     expected = -stats.norm.logpdf(x_start, mean, np.sqrt(variance)).mean() - math.log(2 * math.pi) / 2
-    found = guess_loss(first, (sentence, image), None).item()
+    draws = Draws(0, 0, 40, slice(0, 40))
+    found = guess_loss(first, (sentence, image), draws).item()
     assert found == pytest.approx(expected, rel=1e-4)
 
+    class Known(FirstGuess):
+        def forward(self, sentence):
+            return own + self.shift, spread * self.factor
+
     def loss(shift, factor):
-        known = type("Known", (torch.nn.Module,), {"forward": lambda self, x: (own + shift, spread * factor)})()
-        return guess_loss(known, (sentence, image), None).item()
+        known = Known(6, 8)
+        known.shift, known.factor = shift, factor
+        return guess_loss(known, (sentence, image), draws).item()
 
     own, spread = (6**0.5 * image).mean(0).expand(40, -1), (6**0.5 * image).var(0, correction=0).expand(40, -1)
     assert loss(0.0, 1.0) < min(loss(0.1, 1.0), loss(-0.1, 1.0), loss(0.0, 1.2), loss(0.0, 0.8))
