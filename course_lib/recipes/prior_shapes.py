@@ -66,7 +66,9 @@ def spread_ratio(drawn: Tensor, real: Tensor) -> float:
 
 
 @torch.no_grad()
-def measure(prior: Prior, clip: CLIP, n: int = 1000, captions: int = 12, seed: int = 10**6) -> dict[str, Any]:
+def measure(
+    prior: Prior, clip: CLIP, n: int = 300, captions: int = 12, each: int = 100, seed: int = 10**6
+) -> dict[str, Any]:
     """The card's metrics: nearness to the true embedding, one draw against two, and the spread within a caption."""
     specs, metrics = unseen_prompts(n, seed), {}
     real = embed_images(clip, shapes.render(specs, seed=seed).images)
@@ -87,9 +89,9 @@ def measure(prior: Prior, clip: CLIP, n: int = 1000, captions: int = 12, seed: i
     for steps, name in ((50, "drawn in 50 steps"), (1, "guessed in one step")):
         ratios = []
         for k, spec in enumerate(specs[:captions]):
-            same = text_condition(clip, [shapes.caption(spec)] * 250)
+            same = text_condition(clip, [shapes.caption(spec)] * each)
             drawn = draw_embeddings(prior, same, draws=1, steps=steps, generator=generator)
-            there = embed_images(clip, shapes.render([spec] * 250, seed=seed + k).images)
+            there = embed_images(clip, shapes.render([spec] * each, seed=seed + k).images)
             ratios.append(spread_ratio(drawn, there))
         mean = sum(ratios) / len(ratios)
         told(f"variance within a caption over the real one, {name}, mean of {captions}", mean, 1.0)
