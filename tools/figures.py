@@ -470,7 +470,7 @@ def hero_16() -> None:
         "a small green ring below a large cyan square",
         "a large yellow star at the right",
         "a small purple circle above a small orange cross",
-        "a large red triangle left of a small blue ring",
+        "a large purple square left of a small green star",
     )
     clip, prior, pool = clip_shapes.load(), prior_shapes.load(), shapes.make(3940, seed=7)
     wanted = shapes.render([shapes.parse_caption(sentence) for sentence in sentences for _ in range(15)], seed=16)
@@ -535,7 +535,7 @@ def map_00() -> None:
 if __name__ == "__main__":
     for draw in (
         hero_01, states_01, hero_02, hero_03, hero_04, hero_05, hero_06, hero_07, hero_08, hero_09, hero_10, hero_11,
-        hero_12, hero_13, hero_14, hero_15,
+        hero_12, hero_13, hero_14, hero_15, hero_16,
         map_00,
     ):  # fmt: skip
         draw()

@@ -67,7 +67,7 @@ def spread_ratio(drawn: Tensor, real: Tensor) -> float:
 
 @torch.no_grad()
 def measure(
-    prior: Prior, clip: CLIP, n: int = 300, captions: int = 12, each: int = 100, seed: int = 10**6
+    prior: Prior, clip: CLIP, n: int = 200, captions: int = 12, each: int = 60, seed: int = 10**6
 ) -> dict[str, Any]:
     """The card's metrics: nearness to the true embedding, one draw against two, and the spread within a caption."""
     specs, metrics = unseen_prompts(n, seed), {}

@@ -21,6 +21,7 @@ from course_lib.models.sources_unclip import (
     optimizer,
     raw_caption,
 )
+from course_lib.training import FitConfig, fit
 
 SMALL = PriorConfig(dim=6, text_width=8, width=16, layers=2, heads=2)
 
@@ -191,3 +192,32 @@ def test_the_sources_size_reads_their_clip():
         assert five.tokens(torch.randn(2, 256), torch.tensor([0, 999]), cond).shape == (2, 5, 256)
         assert five(torch.randn(2, 256), torch.tensor([0, 999]), cond).shape == (2, 256)
     assert sum(weight.numel() for weight in five.parameters()) > 4_000_000
+
+
+def test_gradients_longer_than_1_are_cut(monkeypatch):
+    lengths, step = [], torch.optim.AdamW.step
+
+    def watched(self, *args, **kwargs):
+        gradients = [p.grad.norm() for group in self.param_groups for p in group["params"]]
+        lengths.append(torch.stack(gradients).norm().item())
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    x = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+
+    def loss(model, batch, draws):
+        return 1e6 * model(batch).square().mean()
+
+    fit(torch.nn.Linear(3, 1), loss, lambda index: x[index], 8, FitConfig(steps=3, batch_size=4), progress=False)
+    assert lengths == pytest.approx([1.0] * 3, abs=1e-4)
+
+
+def test_a_convolution_makes_several_tokens_of_one_embedding():
+    cut = torch.nn.Conv1d(1, 5, kernel_size=16, stride=16)
+    embedding = torch.randn(2, 128, generator=torch.Generator().manual_seed(0))
+    other = embedding.clone()
+    other[:, 16:32] += 1
+    before, after = (cut(x[:, None]).transpose(1, 2) for x in (embedding, other))
+    assert before.shape == (2, 8, 5)
+    changed = (before != after).any(dim=2).any(dim=0)
+    assert changed.tolist() == [False, True] + [False] * 6
