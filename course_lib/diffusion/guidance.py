@@ -41,9 +41,10 @@ def guide(
 def rescale(
     guided: Float[Tensor, "batch ..."], conditional: Float[Tensor, "batch ..."], strength: float | int
 ) -> Float[Tensor, "batch ..."]:
-    """Bring the standard deviation of each guided prediction back to that of the conditional one.
+    """Bring the standard deviation of each guided clean picture back to that of the conditional one.
 
     `strength` from 0 (leave it) to 1 (all the way). Large scales otherwise drive pictures into the ends of the range.
+    For predictions of x_start: done to the noise, it would take away less noise than there is. `Guided` converts.
     Raises ValueError for a strength outside. Lin et al. 2024, arXiv:2305.08891, section 3.4.
     """
     if not 0 <= strength <= 1:
@@ -74,14 +75,20 @@ class Guided(nn.Module):
         sample(guided, schedule, shape, cond=condition)
 
     `null` is the condition that says nothing, in whatever form the model takes it; it is never guessed. Its batch must
-    be that of `cond`. `rescale`: see the function of that name. `calls` counts the calls of the model since the start.
+    be that of `cond`. `rescale` is the strength of the function of that name, which acts on x_start whatever the model
+    predicts, and so needs the `schedule`. `calls` counts the calls of the model since the start.
     """
 
-    def __init__(self, model: Callable, *, null: Any, scale: float | int, rescale: float | int = 0.0) -> None:
+    def __init__(
+        self, model: Callable, *, null: Any, scale: float | int, rescale: float | int = 0.0,
+        schedule: Schedule | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.scale, self.null, self.strength = check_scale(scale), null, rescale
+        self.scale, self.null, self.strength, self.schedule = check_scale(scale), null, rescale, schedule
         if not 0 <= rescale <= 1:
             raise ValueError(f"rescale={rescale} must lie between 0 and 1")
+        if rescale and schedule is None:
+            raise ValueError(f"rescale={rescale} acts on x_start, so it needs the schedule: give schedule=…")
         self.model, self.calls = model, 0
         self.prediction = prediction_kind(model, None)
 
@@ -97,7 +104,10 @@ class Guided(nn.Module):
         if self.scale == 1:
             return conditional
         guided = guide(conditional, self._ask(x_t, t, self.null), self.scale)
-        return rescale(guided, conditional, self.strength) if self.strength else guided
+        if not self.strength:
+            return guided
+        both = (convert(self.schedule, x_t, t, part, self.prediction, "x_start") for part in (guided, conditional))
+        return convert(self.schedule, x_t, t, rescale(*both, self.strength), "x_start", self.prediction)
 
 
 class ClassifierGuided(nn.Module):

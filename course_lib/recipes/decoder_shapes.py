@@ -6,6 +6,7 @@ lesson 15's model, which knows how shapes look and what words mean, so that trai
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,8 @@ from course_lib.training import Draws, FitConfig, Fitted
 NAME = "decoder_shapes"
 NETWORK = DecoderConfig(text_shapes.BODY, prediction="v")
 SCALE = 2.0
-ROUNDS = (
-    Round(NETWORK, FitConfig(steps=2_000, batch_size=64, learning_rate=8e-4, warmup=200, ema=0.998, save_every=120.0)),
-)
+FIT = FitConfig(steps=2_000, batch_size=64, learning_rate=8e-4, warmup=200, ema=0.998, save_every=120.0)
+ROUNDS = (Round(NETWORK, FIT), Round(NETWORK, dataclasses.replace(FIT, steps=3_000, seed=1)))
 
 
 def load(device: torch.device | str | None = None) -> UnclipDecoder:

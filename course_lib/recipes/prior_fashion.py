@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from course_lib import runtime
 from course_lib.data import fashion_mnist
@@ -18,12 +20,14 @@ from course_lib.models.clip import CLIP
 from course_lib.models.conditions import text_condition
 from course_lib.models.prior import Prior, PriorConfig, draw_embeddings
 from course_lib.recipes import clip_fashion, prior_shapes
+from course_lib.recipes._first_guess import GUESS, fit_guess
 from course_lib.recipes._garments import DATA, Garments, shown, source_captions, told
-from course_lib.recipes._weights import Round, fit_rounds, load_into, ship
+from course_lib.recipes._weights import Round, fit_rounds, load_into, ship, take_over
 from course_lib.training import Draws, FitConfig, Fitted
 
 NAME = "prior_fashion"
 NETWORK = PriorConfig(layers=3, width=128)
+LOOKED_AT = 3  # times that the first guess sees each picture, every time as `shown` and in other words
 ROUNDS = (
     Round(NETWORK, FitConfig(steps=2_500, batch_size=128, learning_rate=1e-3, warmup=200, ema=0.998, save_every=120.0)),
 )
@@ -72,8 +76,24 @@ def measure(prior: Prior, clip: CLIP, n: int = 200, seed: int = 10**6) -> dict[s
     return metrics
 
 
-def run(rounds: Sequence[Round] = ROUNDS, folder: Any = None) -> Fitted:
-    """Train it."""
+@torch.no_grad()
+def pairs(clip: CLIP, data: Garments, times: int = LOOKED_AT, seed: int = 0, batch: int = 500) -> tuple[Tensor, Tensor]:
+    """Embeddings (times · pictures, dim) of sentences, and of the pictures that they describe."""
+    found: list[tuple[Tensor, Tensor]] = []
+    order = torch.arange(len(data)).repeat(times).split(batch)
+    for k, index in enumerate(tqdm(order, desc="embedding", unit="batch")):
+        draws = Draws(seed, k, len(index), slice(0, len(index)), clip.log_scale.device)
+        with runtime.autocast(clip.log_scale.device):
+            image, text = told(clip, *shown(data(index), draws), draws)
+        found.append((text.embedding.float().cpu(), image.float().cpu()))
+    sentences, images = zip(*found, strict=True)
+    return torch.cat(sentences), torch.cat(images)
+
+
+def run(
+    rounds: Sequence[Round] = ROUNDS, folder: Any = None, times: int = LOOKED_AT, guess: FitConfig = GUESS
+) -> Fitted:
+    """Train it: the first guess alone, then all of it."""
     clip, data = clip_fashion.load(), Garments()
 
     def loss(prior: Prior, batch: tuple[Tensor, Tensor], draws: Draws) -> Tensor:
@@ -81,7 +101,14 @@ def run(rounds: Sequence[Round] = ROUNDS, folder: Any = None) -> Fitted:
         embeddings, text = told(clip, images, looks, draws)
         return prior_shapes.prior_loss(prior, embeddings, text, draws)
 
-    return fit_rounds(rounds, prior_shapes.new, loss, data, folder)
+    guessing = prior_shapes.new(rounds[0].fit.seed, rounds[0].network)
+    seconds = fit_guess(guessing, *pairs(clip, data, times), folder, guess)
+
+    def first(seed: int, network: PriorConfig) -> Prior:
+        return take_over(prior_shapes.new(seed, network), guessing.state_dict())
+
+    found = fit_rounds(rounds, first, loss, data, folder)
+    return dataclasses.replace(found, seconds=found.seconds + seconds)
 
 
 def train(folder: Path | str | None = None, rounds: Sequence[Round] = ROUNDS) -> None:

@@ -142,11 +142,24 @@ def test_rescale_outside_0_to_1(strength):
         Guided(Exact(), null=None, scale=2, rescale=strength)
 
 
-def test_guided_rescales_with_its_own_conditional_prediction():
-    x_t, t, label = points()
-    cond, null = Exact()(x_t, t, label), Exact()(x_t, t, nothing(40))
-    found = Guided(Exact(), null=nothing(40), scale=4, rescale=0.7)(x_t, t, label)
-    assert torch.allclose(found, rescale(guide(cond, null, 4), cond, 0.7))
+@pytest.mark.parametrize("kind", ["noise", "x_start", "v"])
+def test_guided_rescales_the_clean_picture_whatever_the_model_predicts(kind):
+    schedule, g = Schedule.cosine(1000), torch.Generator().manual_seed(3)
+    x_t, t = torch.randn(6, 3, 4, 4, generator=g), torch.tensor([1, 100, 300, 500, 700, 900])
+    told, silent = torch.randn(2, 6, 3, 4, 4, generator=g)
+
+    def model(x, t, cond):
+        return told if cond == "told" else silent
+
+    model.prediction = kind
+    found = Guided(model, null="nothing", scale=4, rescale=1, schedule=schedule)(x_t, t, "told")
+    stds = [convert(schedule, x_t, t, part, kind, "x_start").flatten(1).std(dim=1) for part in (found, told)]
+    assert torch.allclose(*stds, rtol=1e-3)
+
+
+def test_rescaling_needs_a_schedule():
+    with pytest.raises(ValueError, match="schedule"):
+        Guided(Exact(), null=None, scale=2, rescale=0.5)
 
 
 # --- the guided model ------------------------------------------------------------------------------------------------

@@ -8,8 +8,9 @@ import torch
 from course_lib.data import shapes
 from course_lib.models.conditions import text_condition
 from course_lib.models.prior import Prior, PriorConfig
-from course_lib.recipes import clip_shapes, prior_shapes
+from course_lib.recipes import clip_fashion, clip_shapes, prior_fashion, prior_shapes
 from course_lib.recipes._first_guess import fit_guess
+from course_lib.recipes._garments import Garments
 from course_lib.recipes._shape_captions import CaptionedShapes
 from course_lib.recipes._weights import Round
 from course_lib.recipes.prior_shapes import prior_loss
@@ -59,6 +60,36 @@ def test_the_guess_is_trained_first_and_the_recipe_repeats(tmp_path, clip):
     assert not torch.equal(one.best.state_dict()["first.line.weight"], start.first.line.weight)
     longer = prior_shapes.run(one_round, scenes=64, guess=dataclasses.replace(guess, steps=8))
     assert not torch.equal(one.losses, longer.losses)
+
+
+class FewGarments(Garments):
+    """The first 64 of them."""
+
+    def __len__(self):
+        return 64
+
+
+def test_the_prior_of_garments_starts_from_a_guess_too_and_repeats(tmp_path, monkeypatch):
+    monkeypatch.setattr(prior_fashion, "Garments", FewGarments)
+    guess = FitConfig(steps=4, batch_size=16, learning_rate=1e-3, warmup=1, ema=0.9)
+    tiny = dataclasses.replace(prior_fashion.NETWORK, width=16, layers=1, heads=2)
+    one_round = (Round(tiny, FitConfig(steps=3, batch_size=16, learning_rate=1e-3, warmup=1, ema=0.9)),)
+    one, again = (prior_fashion.run(one_round, folder, times=2, guess=guess) for folder in (None, tmp_path))
+    assert one.losses.isfinite().all()
+    for name, tensor in one.best.state_dict().items():
+        assert torch.equal(tensor, again.best.state_dict()[name]), name
+    start = prior_shapes.new(config=tiny)
+    assert not torch.equal(one.best.state_dict()["first.line.weight"], start.first.line.weight)
+
+
+def test_pairs_of_garments_are_arranged_anew_each_time():
+    data, clip = FewGarments(), clip_fashion.load()
+    sentences, images = prior_fashion.pairs(clip, data, times=2, batch=32)
+    assert sentences.shape == images.shape == (128, clip.config.dim)
+    once, twice = images[:64], images[64:]
+    assert not torch.equal(once, twice)
+    own = (sentences * images).sum(1).mean()
+    assert own > (sentences.roll(1, 0) * images).sum(1).mean() + 0.1
 
 
 def test_the_guess_learns_mean_and_variance_of_pairs():
