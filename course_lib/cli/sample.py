@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from course_lib import runtime
 
-LARGEST = 4  # each pixel of a picture becomes a square of so many
+ENLARGED = 4  # a pixel of a picture becomes a square of so many on each side
 
 
 def sentences(words: list[str], file: str | None) -> list[str]:
@@ -43,9 +42,9 @@ def run(
     pipeline = TextToImage.load(kind)
     captions = [caption for caption in pipeline.check(asked) for _ in range(n)]
     images = pipeline(captions, seed=seed, guidance=guidance, steps=steps)
-    figure = show.grid(images, columns=n, scale=LARGEST, row_titles=asked, alt="pictures drawn from sentences")
+    figure = show.grid(images, columns=n, scale=ENLARGED, row_titles=asked, alt="pictures drawn from sentences")
     target.parent.mkdir(parents=True, exist_ok=True)
     with runtime.replacing(target) as temporary:
         temporary.write_bytes(figure.png())
-    print(f"written: {target}", file=sys.stdout)
+    print(f"written: {target}")
     return 0

@@ -81,6 +81,18 @@ class DecoderCondition:
         return self.kept(False, False)
 
 
+def check_told(cond: object, kind: type, n: int) -> None:
+    """Raise TypeError for a condition that is no `kind`, ValueError for one of other than n examples."""
+    if not isinstance(cond, kind):
+        maker = "text_condition(clip, captions)" if kind is TextCondition else "decoder_condition(image_embeddings)"
+        raise TypeError(
+            f"cond must be a {kind.__name__}, not {type(cond).__name__}; {maker} makes one, and its null() is the "
+            "condition that says nothing"
+        )
+    if len(cond) != n:
+        raise ValueError(f"cond holds {len(cond)} conditions, but there are {n} examples; give one for each")
+
+
 @torch.no_grad()
 def text_condition(clip: CLIP, captions: Sequence[str]) -> TextCondition:
     """Sentences as a frozen CLIP sees them; raises what `CLIP.tokens` raises. Padding common to all is cut away."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from course_lib.diffusion import Schedule, dpm_solver_pp_2m, sample
 from course_lib.diffusion.guidance import Guided
 from course_lib.diffusion.schedule import gather
-from course_lib.models.conditions import TextCondition
+from course_lib.models.conditions import TextCondition, check_told
 from course_lib.models.text_unet import Withheld
 from course_lib.nn import Freezable, TimeMLP, TransformerBlock, timestep_embedding
 
@@ -64,12 +64,7 @@ def looks(real: Bool[Tensor, "n length"]) -> Bool[Tensor, "n 1 length length"]:
 
 def check_fits(config: PriorConfig, x_t: Tensor, cond: object) -> None:
     """Raise TypeError for a condition that is no `TextCondition`, ValueError for one that doesn't fit the network."""
-    if not isinstance(cond, TextCondition):
-        raise TypeError(
-            f"cond must be a TextCondition, not {type(cond).__name__}; text_condition(clip, captions) makes one"
-        )
-    if len(cond) != len(x_t):
-        raise ValueError(f"cond holds {len(cond)} sentences, but there are {len(x_t)} embeddings")
+    check_told(cond, TextCondition, len(x_t))
     if cond.tokens.ndim != 3:
         raise ValueError(
             "cond.tokens are token numbers; this network reads encoded ones: text_condition(clip, captions)"

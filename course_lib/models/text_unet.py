@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from course_lib.models.conditioned_unet import Body, BodyConfig
-from course_lib.models.conditions import TextCondition
+from course_lib.models.conditions import TextCondition, check_told
 from course_lib.nn import TimeMLP, timestep_embedding
 
 
@@ -90,13 +90,7 @@ class TextUNet(nn.Module):
         self, x_t: Float[Tensor, "batch channel height width"], t: Int[Tensor, " batch"], cond: TextCondition
     ) -> Float[Tensor, "batch channel height width"]:
         """Predict the noise (or v) of x_t at steps t, 0…T-1, given one sentence per picture."""
-        if not isinstance(cond, TextCondition):
-            raise TypeError(
-                f"cond must be a TextCondition, not {type(cond).__name__}; text_condition(clip, captions) makes one, "
-                "and its null() is the condition that says nothing"
-            )
-        if len(cond) != len(x_t):
-            raise ValueError(f"cond holds {len(cond)} sentences, but there are {len(x_t)} pictures")
+        check_told(cond, TextCondition, len(x_t))
         self._check_widths(cond)
         embedding = self.time(timestep_embedding(t, self.config.body.width).to(x_t.dtype))
         if dim := self.config.text_dim:  # an embedding of length 1 has tiny numbers

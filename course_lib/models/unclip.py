@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from course_lib.data.tokenizer import ByteTokenizer
 from course_lib.models.conditioned_unet import Body, BodyConfig
-from course_lib.models.conditions import DecoderCondition
+from course_lib.models.conditions import DecoderCondition, check_told
 from course_lib.models.text_unet import Withheld
 from course_lib.nn import TimeMLP, TransformerBlock, timestep_embedding, visible
 
@@ -132,13 +132,7 @@ class UnclipDecoder(nn.Module):
         return self.body(x_t, time + image, tokens, real)
 
     def _check(self, x_t: Tensor, cond: object) -> None:
-        if not isinstance(cond, DecoderCondition):
-            raise TypeError(
-                f"cond must be a DecoderCondition, not {type(cond).__name__}; decoder_condition(image_embeddings) "
-                "makes one, and its null() is the condition that says nothing"
-            )
-        if len(cond) != len(x_t):
-            raise ValueError(f"cond holds {len(cond)} image embeddings, but there are {len(x_t)} pictures")
+        check_told(cond, DecoderCondition, len(x_t))
         if cond.image.shape[1] != self.config.image_dim:
             raise ValueError(
                 f"cond holds embeddings of width {cond.image.shape[1]}; this decoder takes {self.config.image_dim}: "

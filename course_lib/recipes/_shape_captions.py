@@ -19,13 +19,11 @@ DATA = f"shapes: {SCENES:,} scenes, none of a reserved meaning or with a held-ou
 
 
 class CaptionedShapes:
-    """n scenes as bytes, their captions as tokens (every wording), and their CLIP image embeddings."""
+    """n scenes as bytes, and their captions as tokens, every wording."""
 
     def __init__(self, clip: CLIP, n: int = SCENES, seed: int = 0) -> None:
         scenes = trained_scenes(n, seed)
         parts = [shapes.render(scenes[k : k + 5000], seed=seed + k).images for k in range(0, n, 5000)]
-        with runtime.autocast(clip.log_scale.device):  # rounding is far below what differs between pictures
-            self.embeddings = torch.cat([embed_images(clip, part).float().cpu() for part in parts])
         self.pixels = torch.cat([to_uint8(part) for part in parts])
         texts = [text for scene in scenes for text in shapes.wordings(scene)]
         tokenizer = ByteTokenizer(clip.config.text_length)
@@ -35,9 +33,23 @@ class CaptionedShapes:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def __call__(self, index: Tensor) -> tuple[Tensor, ...]:
+        """Bytes of the pictures, tokens of all wordings."""
+        return self.pixels[index], self.ids[index]
+
+
+class EmbeddedShapes(CaptionedShapes):
+    """The same, and the CLIP embeddings of the pictures."""
+
+    def __init__(self, clip: CLIP, n: int = SCENES, seed: int = 0) -> None:
+        super().__init__(clip, n, seed)
+        with runtime.autocast(clip.log_scale.device):  # rounding is far below what differs between pictures
+            parts = [embed_images(clip, from_uint8(part)).float().cpu() for part in self.pixels.split(5000)]
+        self.embeddings = torch.cat(parts)
+
     def __call__(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Bytes of the pictures, tokens of all wordings, embeddings."""
-        return self.pixels[index], self.ids[index], self.embeddings[index]
+        return *super().__call__(index), self.embeddings[index]
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from course_lib.models.conditions import decoder_condition, text_condition
 from course_lib.models.prior import Prior, draw_embeddings
 from course_lib.models.unclip import DecoderConfig, UnclipDecoder
 from course_lib.recipes import _decoder, clip_shapes, prior_shapes, text_shapes
-from course_lib.recipes._shape_captions import DATA, SCENES, CaptionedShapes, one_wording, pictures
+from course_lib.recipes._shape_captions import DATA, SCENES, EmbeddedShapes, one_wording, pictures
 from course_lib.recipes._weights import Round, fit_rounds, load_into, ship
 from course_lib.training import Draws, FitConfig, Fitted
 
@@ -80,7 +80,7 @@ def measure(parts: tuple[CLIP, Prior, UnclipDecoder], n: int = 500, seed: int = 
 def run(rounds: Sequence[Round] = ROUNDS, folder: Any = None, scenes: int = SCENES) -> Fitted:
     """Train it."""
     clip = clip_shapes.load()
-    data, objective = CaptionedShapes(clip, scenes, rounds[0].fit.seed), _decoder.DecoderObjective()
+    data, objective = EmbeddedShapes(clip, scenes, rounds[0].fit.seed), _decoder.DecoderObjective()
 
     def loss(model: UnclipDecoder, batch: tuple[Tensor, Tensor, Tensor], draws: Draws) -> Tensor:
         pixels, ids, embeddings = batch

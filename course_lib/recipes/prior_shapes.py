@@ -24,7 +24,7 @@ from course_lib.models.conditions import text_condition
 from course_lib.models.prior import Prior, PriorConfig, draw_embeddings
 from course_lib.recipes import clip_shapes
 from course_lib.recipes._first_guess import GUESS, fit_guess
-from course_lib.recipes._shape_captions import DATA, SCENES, CaptionedShapes, one_wording
+from course_lib.recipes._shape_captions import DATA, SCENES, EmbeddedShapes, one_wording
 from course_lib.recipes._weights import Round, fit_rounds, load_into, ship, take_over
 from course_lib.training import Draws, FitConfig, Fitted
 
@@ -101,7 +101,7 @@ def measure(
 
 
 @torch.no_grad()
-def sentences(clip: CLIP, data: CaptionedShapes, seed: int, batch: int = 1000) -> Tensor:
+def sentences(clip: CLIP, data: EmbeddedShapes, seed: int, batch: int = 1000) -> Tensor:
     """One embedding (n, dim) per scene, of a wording drawn for it."""
     wording = torch.randint(data.ids.shape[1], (len(data),), generator=runtime.generator(seed))
     ids = data.ids[torch.arange(len(data)), wording].long()
@@ -113,7 +113,7 @@ def sentences(clip: CLIP, data: CaptionedShapes, seed: int, batch: int = 1000) -
 def run(rounds: Sequence[Round] = ROUNDS, folder: Any = None, scenes: int = SCENES, guess: FitConfig = GUESS) -> Fitted:
     """Train it: the first guess alone, then all of it."""
     clip = clip_shapes.load()
-    data = CaptionedShapes(clip, scenes, rounds[0].fit.seed)
+    data = EmbeddedShapes(clip, scenes, rounds[0].fit.seed)
 
     def loss(prior: Prior, batch: tuple[Tensor, Tensor, Tensor], draws: Draws) -> Tensor:
         _, ids, embeddings = batch

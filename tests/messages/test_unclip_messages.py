@@ -83,12 +83,12 @@ def decoder_of_another_clip():
         # the networks
         (TypeError, "cond must be a TextCondition, not NoneType", lambda: PAINTER(X, T, None)),
         (TypeError, "cond must be a TextCondition, not DecoderCondition", lambda: PAINTER(X, T, COND)),
-        (ValueError, "cond holds 2 sentences, but there are 1 pictures", lambda: PAINTER(X[:1], T[:1], TEXT)),
+        (ValueError, "cond holds 2 conditions, but there are 1 examples", lambda: PAINTER(X[:1], T[:1], TEXT)),
         (ValueError, "this network reads 9 and 6: give it the CLIP it was trained with",
          lambda: TextUNet(TextUNetConfig(BODY, text_width=9, text_dim=6))(X, T, TEXT)),
         (TypeError, "cond must be a DecoderCondition, not TextCondition", lambda: DECODER(X, T, TEXT)),
         (TypeError, "cond must be a DecoderCondition, not NoneType", lambda: DECODER(X, T, None)),
-        (ValueError, "cond holds 2 image embeddings, but there are 1 pictures", lambda: DECODER(X[:1], T[:1], COND)),
+        (ValueError, "cond holds 2 conditions, but there are 1 examples", lambda: DECODER(X[:1], T[:1], COND)),
         (ValueError, "cond holds embeddings of width 5; this decoder takes 6",
          lambda: DECODER(X, T, decoder_condition(IMAGE[:, :5], TEXT))),
         (ValueError, r"cond has no captions, but this decoder reads them; withhold them with kept\(True, False\)",
@@ -112,7 +112,7 @@ def decoder_of_another_clip():
          lambda: CrossAttention2d(8, 8, groups=4)(torch.zeros(2, 8, 4, 4), torch.zeros(2, 5, 8), torch.ones(2, 4) > 0)),
         # the prior
         (TypeError, "cond must be a TextCondition, not list", lambda: PRIOR(torch.zeros(2, 6), T, ["a ring"])),
-        (ValueError, "cond holds 2 sentences, but there are 3 embeddings",
+        (ValueError, "cond holds 2 conditions, but there are 3 examples",
          lambda: PRIOR(torch.zeros(3, 6), torch.zeros(3, dtype=torch.long), TEXT)),
         (ValueError, "give it the CLIP it was trained with", lambda: PRIOR(torch.zeros(2, 5), T, TEXT)),
         (ValueError, "draws=0 must be at least 1", lambda: draw_embeddings(PRIOR, TEXT, draws=0)),

@@ -105,7 +105,7 @@ def test_a_tenth_of_the_sentences_is_withheld(clip):
             return torch.zeros_like(x_t)
 
     ids = ByteTokenizer(64).encode(["a ring"] * 2000)[0][:, None].short()
-    batch = (torch.zeros(2000, 3, 4, 4, dtype=torch.uint8), ids, torch.zeros(2000, 6))
+    batch = (torch.zeros(2000, 3, 4, 4, dtype=torch.uint8), ids)
     model = Listens(TextUNetConfig(BODY, text_width=8, text_dim=6))
     text_shapes.TextObjective(clip)(model, batch, Draws(0, 0, 2000, slice(0, 2000)))
     assert (~seen[0]).float().mean().item() == pytest.approx(0.1, abs=4 * (0.1 * 0.9 / 2000) ** 0.5)

@@ -11,7 +11,7 @@ from course_lib.models.prior import Prior, PriorConfig
 from course_lib.recipes import clip_fashion, clip_shapes, prior_fashion, prior_shapes
 from course_lib.recipes._first_guess import fit_guess
 from course_lib.recipes._garments import Garments
-from course_lib.recipes._shape_captions import CaptionedShapes
+from course_lib.recipes._shape_captions import EmbeddedShapes
 from course_lib.recipes._weights import Round
 from course_lib.recipes.prior_shapes import prior_loss
 from course_lib.training import Draws, FitConfig
@@ -26,7 +26,7 @@ TINY = PriorConfig(width=16, layers=1, heads=2)
 
 
 def test_the_loss_withholds_its_share_and_learns(clip):
-    data = CaptionedShapes(clip, 200, seed=5)
+    data = EmbeddedShapes(clip, 200, seed=5)
     _, _, arrows = data(torch.arange(200))
     specs = shapes.random_scenes(200, seed=5)
     text = text_condition(clip, [shapes.caption(spec) for spec in specs])
