@@ -98,7 +98,8 @@ class FirstGuess(nn.Module):
     def forward(self, sentence: Float[Tensor, "n dim"]) -> tuple[Float[Tensor, "n dim"], Float[Tensor, "n dim"]]:
         """Sentence embeddings of length √dim to means and variances."""
         shift, log = self.bend(sentence).float().chunk(2, dim=1)
-        return self.line(sentence).float() + shift, 0.03 * log.clamp(-6, 4).exp()
+        bounded = log + (log.clamp(-6, 4) - log).detach()  # its gradient doesn't end at the bounds, so it can come back
+        return self.line(sentence).float() + shift, 0.03 * bounded.exp()
 
 
 class Prior(Freezable):
