@@ -1,7 +1,7 @@
 """The figures of lessons 05, 06, 09 and 10: from pictures to noise, and back."""
 
 import torch
-from folder import FOLDER
+from folder import store
 
 from course_lib import checkpoints, runtime, show
 from course_lib.data import photograph
@@ -17,7 +17,7 @@ def hero_05() -> None:
     steps = [0, 100, 250, 400, 550, 700, 850, 999]
     states = [photo if t == 0 else q_sample(schedule, photo, t, noise) for t in steps]
     figure = show.grid(torch.cat(states), columns=len(steps), scale=1, alt="photograph to noise")
-    (FOLDER / "05_hero.png").write_bytes(figure.png())
+    store(figure, "05_hero")
 
 
 def hero_06() -> None:
@@ -55,7 +55,7 @@ def hero_06() -> None:
         + "t = 0: the image"
     )
     ax.spines[["top", "right", "left"]].set_visible(False)
-    (FOLDER / "06_hero.png").write_bytes(figure.png())
+    store(figure, "06_hero")
 
 
 def hero_09() -> None:
@@ -65,7 +65,7 @@ def hero_09() -> None:
     times = [f"t = {int(tensors['shown'][c])}" for c in columns]
     pictures = from_uint8(tensors["grid.ddpm_unet"][list(chosen)][:, list(columns)]).flatten(0, 1)
     sheet = show.grid(pictures, columns=len(times), scale=3, column_titles=times, alt="digits appear from noise")
-    (FOLDER / "09_hero.png").write_bytes(sheet.png())
+    store(sheet, "09_hero")
 
 
 def hero_10() -> None:
@@ -89,4 +89,4 @@ def hero_10() -> None:
                 ax.plot(ts, path[side].T, ".", color=color, markersize=2.5)
         ax.set(xlim=(1000, 0), ylim=(-3, 3), yticks=[-1, 1], xticks=[1000, 500, 0], title=title)
         ax.set_xticklabels(["noise", "", "data"])
-    (FOLDER / "10_hero.png").write_bytes(figure.png())
+    store(figure, "10_hero")

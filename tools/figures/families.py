@@ -1,7 +1,7 @@
 """The figures of lessons 11, 12 and 14: GAN, VAE, and what their pictures are worth."""
 
 import torch
-from folder import FOLDER
+from folder import store
 from matplotlib.patches import Polygon
 
 from course_lib import checkpoints, runtime, show
@@ -25,7 +25,7 @@ def hero_11() -> None:
         below.imshow(torch.cat(list(garments[4 * k : 4 * k + 4]), dim=1), cmap="gray", interpolation="nearest")
         for each in (ax, below):
             each.set_axis_off()
-    (FOLDER / "11_hero.png").write_bytes(figure.png())
+    store(figure, "11_hero")
 
 
 def hero_12() -> None:
@@ -54,7 +54,7 @@ def hero_12() -> None:
     right.plot(5.5 + spread[:, 0], spread[:, 1], ".", color=show.COLORS[2], markersize=3)
     right.text(5.5, -1.35, "z: two numbers,\nand how sure", ha="center", va="top", fontsize=8)
     right.set(xlim=(0, 11), ylim=(-2.6, 2.6))
-    (FOLDER / "12_hero.png").write_bytes(figure.png())
+    store(figure, "12_hero")
 
 
 def hero_14() -> None:
@@ -67,4 +67,4 @@ def hero_14() -> None:
     titles = [f"{name}\nF = {distance_to_real(x, features['test']):.1f}" for name, x in clouds.items()]
     pictures = torch.cat([*rows.values(), forged[:12]])
     sheet = show.grid(pictures, columns=12, scale=2, row_titles=titles, alt="samples, and their distances")
-    (FOLDER / "14_hero.png").write_bytes(sheet.png())
+    store(sheet, "14_hero")

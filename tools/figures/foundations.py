@@ -3,7 +3,7 @@
 import math
 
 import torch
-from folder import FOLDER
+from folder import FOLDER, store
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 
 from course_lib import runtime, show
@@ -70,7 +70,7 @@ def hero_01() -> None:
     steps = [0, 26, 33, 38, 43, 48, 54, 60]
     rows = [states[k].bits[sample].reshape(1, 1, 32, 32).float() * 2 - 1 for sample in (5, 2) for k in steps]
     figure = show.grid(torch.cat(rows), columns=len(steps), scale=3, alt="noise to shapes")
-    (FOLDER / "01_hero.png").write_bytes(figure.png())
+    store(figure, "01_hero")
 
 
 def states_01() -> None:
@@ -95,7 +95,7 @@ def states_01() -> None:
     arrow((2.75, 0.32), (2.45, 0.32), 2.0, "0.1", (2.6, 0.82))
     arrow((4.25, 0), (2.96, 0), 0.0, "0.5", (3.6, 0.16))
     arrow((4.4, -0.28), (0.45, -0.36), -0.35, "0.5", (2.6, -1.28))
-    (FOLDER / "01_states.png").write_bytes(figure.png())
+    store(figure, "01_states")
 
 
 def hero_02() -> None:
@@ -113,7 +113,7 @@ def hero_02() -> None:
             ax.plot(grid, normal_density(grid, 3.5 * dice, 35 / 12 * dice), color=show.COLORS[1], linewidth=1.5)
             ax.set(yticks=[], title="1 die" if dice == 1 else f"{dice} dice")
             ax.spines["left"].set_visible(False)
-    (FOLDER / "02_hero.png").write_bytes(figure.png())
+    store(figure, "02_hero")
 
 
 def hero_03() -> None:
@@ -139,7 +139,7 @@ def hero_03() -> None:
         below.set(yticks=[], xticks=[], ylim=(0, 1.7), xlim=(-3, 3))
         below.spines["left"].set_visible(False)
         below.set_xlabel(f"KL = {text} nats", fontsize=11)
-    (FOLDER / "03_hero.png").write_bytes(figure.png())
+    store(figure, "03_hero")
 
 
 def hero_04() -> None:
@@ -184,4 +184,4 @@ def hero_04() -> None:
         ax.set_axis_off()
         ax.set_aspect("equal")
     figure.get_layout_engine().set(h_pad=0.08)
-    (FOLDER / "04_hero.png").write_bytes(figure.png())
+    store(figure, "04_hero")

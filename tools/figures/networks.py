@@ -3,7 +3,7 @@
 import math
 
 import torch
-from folder import FOLDER
+from folder import store
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 
 from course_lib import runtime, show
@@ -81,7 +81,7 @@ def hero_07() -> None:
     stage.text(458, 40, "the details go straight across", ha="center", fontsize=10, color=show.COLORS[1])
     stage.text(230, 335, "down: smaller maps,\nwider view", ha="center", fontsize=10, color="0.25")
     stage.text(690, 320, "up: back to every pixel", ha="center", fontsize=10, color="0.25")
-    (FOLDER / "07_hero.png").write_bytes(figure.png())
+    store(figure, "07_hero")
 
 
 def hero_08() -> None:
@@ -124,4 +124,4 @@ def hero_08() -> None:
         view.set_axis_off()
         view.set_title(text, fontsize=13)
     ax.set(xlim=(-6.6, x + 6.2), ylim=(-32, 22))
-    (FOLDER / "08_hero.png").write_bytes(figure.png())
+    store(figure, "08_hero")

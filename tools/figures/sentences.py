@@ -1,7 +1,7 @@
 """The figures of lessons 13 and 15 to 17: sentences and pictures."""
 
 import torch
-from folder import FOLDER
+from folder import store
 
 from course_lib import show
 from course_lib.data import shapes
@@ -27,7 +27,7 @@ def hero_13() -> None:
     rows = [f"“{sentence}”".replace(" above ", "\nabove ").replace(" at the", "\nat the") for sentence in sentences]
     rows = [row.replace(" in the", "\nin the") for row in rows]
     figure = show.grid(pool.images[found.flatten()], columns=4, scale=3, row_titles=rows, alt="sentences find pictures")
-    (FOLDER / "13_hero.png").write_bytes(figure.png())
+    store(figure, "13_hero")
 
 
 def hero_15() -> None:
@@ -42,7 +42,7 @@ def hero_15() -> None:
         s.replace(" at", "\nat").replace(" above", "\nabove").replace(" right of", "\nright of") for s in sentences
     ]
     sheet = show.grid(pictures, columns=6, scale=3, row_titles=titles, alt="sentences and pictures")
-    (FOLDER / "15_hero.png").write_bytes(sheet.png())
+    store(sheet, "15_hero")
 
 
 def hero_16() -> None:
@@ -70,7 +70,7 @@ def hero_16() -> None:
     sheet = show.grid(
         pictures[found], titles, columns=6, scale=3, row_titles=rows, alt="sentences and draws find pictures"
     )
-    (FOLDER / "16_hero.png").write_bytes(sheet.png())
+    store(sheet, "16_hero")
 
 
 def hero_17() -> None:
@@ -86,4 +86,4 @@ def hero_17() -> None:
     rows = [f"“{sentence}”".replace(" above ", "\nabove ").replace(" left of", "\nleft of") for sentence in sentences]
     rows = [row.replace(" at the", "\nat the") for row in rows]
     figure = show.grid(images, columns=4, scale=3, row_titles=rows, alt="pictures drawn from sentences")
-    (FOLDER / "17_hero.png").write_bytes(figure.png())
+    store(figure, "17_hero")
