@@ -139,7 +139,7 @@ def train(
             NAME, config, run, "Fashion-MNIST, padded to 32x32, its 60,000 training images and their classes", found,
             network=dataclasses.asdict(network), objective=dataclasses.asdict(objective), shipped_step=kept["step"],
         )  # fmt: skip
-        return checkpoints.save(NAME, tensors, card, packed=True)
+        return checkpoints.save(NAME, tensors, card)
 
     store({})
     result = report(draw(load(), samples, seed=1), train_set, test_set)  # of what is shipped, with noise unseen so far

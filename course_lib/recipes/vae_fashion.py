@@ -144,7 +144,7 @@ def train(folder: Path | str | None = None, settings: tuple[ConvVAEConfig, FitCo
     def store() -> Path:
         more = {"network": dataclasses.asdict(network), "mixture": {"components": COMPONENTS, "rounds": ROUNDS}}
         data = "Fashion-MNIST, its 60,000 training images of 28x28; compared with its test images, padded to 32x32"
-        return checkpoints.save(NAME, tensors, _card.of_run(NAME, config, run, data, found, **more), packed=True)
+        return checkpoints.save(NAME, tensors, _card.of_run(NAME, config, run, data, found, **more))
 
     store()
     shipped = load()  # what is measured is what is shipped, rounding and all
