@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,14 +120,15 @@ def save(
     *,
     dtype: torch.dtype | None = torch.float16,
     packed: bool = False,
+    exact: Collection[str] = (),
     folder: Path | str | None = None,
 ) -> Path:
     """Write `tensors` and their `card` under `name`; returns the path of the `.safetensors` file.
 
     Floating tensors are stored in `dtype` (None keeps each as it is); others always as they are. `packed` stores large
-    ones in eight bits (`course_lib.packing`), and `load` unpacks them. Tied tensors are stored once and come back tied.
-    Raises ValueError/TypeError for a bad name, tensor or card (`CARD_FIELDS`), or
-    for a value that `dtype` cannot hold.
+    ones in eight bits (`course_lib.packing`), but for those named in `exact`, and `load` unpacks them. Tied tensors are
+    stored once and come back tied. Raises ValueError/TypeError for a bad name, tensor or card (`CARD_FIELDS`), or for
+    a value that `dtype` cannot hold.
     """
     _checked_name(name)
     card = _checked_card(card)
@@ -137,7 +138,7 @@ def save(
         if not isinstance(key, str) or not isinstance(tensor, Tensor):
             raise TypeError(f"tensors[{key!r}] must be a torch.Tensor under a string, not {type(tensor).__name__}")
     kept, ties = _without_ties(tensors)
-    kept = packing.pack(kept) if packed else kept
+    kept = packing.pack(kept, exact) if packed else kept
     blob = to_safetensors({key: _stored(key, tensor, dtype) for key, tensor in kept.items()})
     card["ties"] = ties
     card["sha256"] = hashlib.sha256(blob).hexdigest()

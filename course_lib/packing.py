@@ -5,7 +5,7 @@ What is packed is what is shipped, and every number on a card was measured after
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -15,14 +15,14 @@ SCALE = ".row_scale"
 SMALLEST = 1024  # tensors with fewer numbers, and vectors, are left as they are
 
 
-def pack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each large float tensor as int8 plus its rows' scales under its name + `SCALE`; others unchanged.
+def pack(tensors: Mapping[str, Tensor], exact: Collection[str] = ()) -> dict[str, Tensor]:
+    """Each large float tensor as int8 plus its rows' scales under its name + `SCALE`; others unchanged, as are `exact`.
 
     Raises ValueError for numbers that are not finite.
     """
     packed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        if not tensor.is_floating_point() or tensor.ndim < 2 or tensor.numel() < SMALLEST:
+        if name in exact or not tensor.is_floating_point() or tensor.ndim < 2 or tensor.numel() < SMALLEST:
             packed[name] = tensor
             continue
         rows = tensor.detach().float().flatten(1)

@@ -6,6 +6,7 @@ The first 55,000 training pictures train it, the last 5,000 choose when to stop,
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ from course_lib.evaluation.clip_scores import above_shuffled, zero_shot
 from course_lib.evaluation.shapes_exam import embed_images
 from course_lib.models.clip import CLIP, CLIPConfig, clip_loss
 from course_lib.recipes import _card
+from course_lib.recipes._weights import INTO_THE_SPACE
 from course_lib.training import Draws, FitConfig, Fitted, fit
 
 NAME = "clip_fashion"
@@ -161,21 +163,18 @@ def word_accuracy(model: CLIP, image: Tensor, looks: Looks, word: str, choices: 
 def train(folder: str | None = None, config: FitConfig = CONFIG) -> None:
     """Train it (resumable, state in `folder`), measure it, and store the checkpoint `clip_fashion` with its card."""
     found = run(config, folder=folder or runtime.state_root() / "runs" / NAME)
-    found.best.freeze()
-    metrics = measure(found.best, fashion_mnist("test", 28))
-    path = checkpoints.save(
-        NAME,
-        found.best.state_dict(),
-        _card.of_run(
-            NAME,
-            config,
-            found,
-            data=f"Fashion-MNIST with captions by code: the first {TRAINED_ON:,} training pictures, some shrunk, moved "
-            "or mirrored as their captions say; measured on the 10,000 test pictures",
-            metrics=metrics,
-            network=asdict(NETWORK),
-        ),
+    data = (
+        f"Fashion-MNIST with captions by code: the first {TRAINED_ON:,} training pictures, some shrunk, moved or "
+        "mirrored as their captions say; measured on the 10,000 test pictures"
     )
+
+    def store(metrics: dict[str, Any]) -> Path:
+        card = _card.of_run(NAME, config, found, data=data, metrics=metrics, network=asdict(NETWORK))
+        return checkpoints.save(NAME, found.best.state_dict(), card, packed=True, exact=INTO_THE_SPACE)
+
+    store({})
+    metrics = measure(load(), fashion_mnist("test", 28))  # of what is shipped, rounding and all
+    path = store(metrics)
     for name, entry in metrics.items():
         print(f"{name}: {entry['value']:.1%} (chance {entry['floor']:.1%})")
     print(f"written: {path}")

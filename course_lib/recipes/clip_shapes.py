@@ -34,6 +34,7 @@ from course_lib.evaluation.clip_scores import above_shuffled
 from course_lib.evaluation.shapes_exam import CAPTIONS, Exam, embed_images, embed_scenes, exam
 from course_lib.models.clip import CLIP, CLIPConfig, clip_loss
 from course_lib.recipes import _card
+from course_lib.recipes._weights import INTO_THE_SPACE
 from course_lib.recipes.clip_naming import all_right, answers, name_captions, name_pictures, namer
 from course_lib.training import Draws, FitConfig, Fitted, fit
 
@@ -223,8 +224,7 @@ def run(
 def train(folder: str | None = None, rounds: Mapping[str, FitConfig] = ROUNDS) -> None:
     """Train it (resumable, state in `folder`), measure it, and store the checkpoint `clip_shapes` with its card."""
     found, first = run(rounds, folder=folder or runtime.state_root() / "runs" / NAME)
-    found.best.freeze()
-    metrics = measure(found.best)
+    metrics: dict[str, Any] = {}
     metrics[f"place, two objects, after contrast alone (n = {first.n[2]})"] = {
         "value": round(first.attributes[2]["place"], 4),
         "floor": round(1 / len(RELATIONS), 4),
@@ -239,7 +239,13 @@ def train(folder: str | None = None, rounds: Mapping[str, FitConfig] = ROUNDS) -
         seconds=found.seconds,
         metrics=metrics,
     )
-    path = checkpoints.save(NAME, found.best.state_dict(), card)
+
+    def store() -> Path:
+        return checkpoints.save(NAME, found.best.state_dict(), card, packed=True, exact=INTO_THE_SPACE)
+
+    store()
+    metrics |= measure(load())  # of what is shipped, rounding and all
+    path = store()
     for name, entry in metrics.items():
         print(f"{name}: {entry['value']:.1%} (chance {entry['floor']:.1%})")
     print(f"written: {path}")

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -10,7 +11,17 @@ import torch.nn.functional as F
 from course_lib.diffusion import Schedule, ddim, ddpm, dpm_solver_pp_2m
 from course_lib.diffusion.exact import GaussianDenoiser
 from course_lib.models.conditions import TextCondition
-from course_lib.models.prior import EXTRA, FirstGuess, Prior, PriorConfig, causal, closest, draw_embeddings, looks
+from course_lib.models.prior import (
+    EXTRA,
+    FirstGuess,
+    Prior,
+    PriorConfig,
+    causal,
+    closest,
+    draw_embeddings,
+    looks,
+    towards_clean,
+)
 from course_lib.recipes.prior_shapes import spread_ratio
 
 SMALL = PriorConfig(dim=6, text_width=8, width=16, layers=2, heads=2, text_length=12)
@@ -286,14 +297,16 @@ def test_guidance_asks_both_and_one_is_plain(prior):
         draw_embeddings(prior, cond, scale=-1)
 
 
+class Known(Prior):
+    """A stand-in that knows a Gaussian exactly."""
+
+    def forward(self, x_t, t, cond):
+        return self.exact(x_t, t)
+
+
 @pytest.mark.parametrize("sampler", [ddim, dpm_solver_pp_2m, ddpm])
 def test_with_the_exact_guess_the_draws_have_the_right_spread(sampler):
-    """A stand-in that knows a Gaussian exactly: many calls give its spread (length set to 1 or not), one call none."""
-
-    class Known(Prior):
-        def forward(self, x_t, t, cond):
-            return self.exact(x_t, t)
-
+    """Many calls give the Gaussian's spread (length set to 1 or not), one call none."""
     prior = Known(dataclasses.replace(SMALL, dim=6)).freeze()
     variances, mean = torch.tensor([0.4, 0.1, 0.05, 0.02, 0.01, 0.005]), torch.tensor([1.0, -1, 2, 0.5, 0, 0])
     prior.exact = GaussianDenoiser(prior.schedule, mean, variances, "x_start")
@@ -305,3 +318,31 @@ def test_with_the_exact_guess_the_draws_have_the_right_spread(sampler):
     once = draw_embeddings(prior, cond, draws=1, steps=1, sampler=sampler, generator=generator())
     assert spread_ratio(once, real) < 1e-6
     assert prior.schedule.T == Schedule.cosine(1000).T
+
+
+def test_25_calls_do_for_pictures_that_differ_by_little():
+    """Variances as within one caption of shapes; steps that end far from clean would lose a third of them."""
+    prior, mean, variance = Known(dataclasses.replace(SMALL, dim=6)).freeze(), torch.ones(6), torch.full((6,), 0.01)
+    prior.exact = GaussianDenoiser(prior.schedule, mean, variance, "x_start")
+    cond = condition(n=1)[torch.zeros(4000, dtype=torch.long)]
+    drawn = draw_embeddings(prior, cond, draws=1, generator=generator())
+    real = F.normalize(mean + variance.sqrt() * torch.randn(4000, 6, generator=generator(9)), dim=1)
+    assert spread_ratio(drawn, real) == pytest.approx(1, abs=0.06)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 25, 32, 50, 1000])
+def test_times_fall_towards_the_clean_end(steps):
+    ts = towards_clean(1000, steps)
+    assert len(ts) == steps
+    assert ts[0] == 999
+    assert all(a > b >= 0 for a, b in itertools.pairwise(ts))
+    gaps = [a - b for a, b in itertools.pairwise(ts)]
+    assert all(a + 1 >= b for a, b in itertools.pairwise(gaps)), "shorter and shorter"
+    if steps >= 25:
+        assert ts[-1] <= 1
+
+
+@pytest.mark.parametrize("steps", [0, 1001])
+def test_times_there_are_not(steps):
+    with pytest.raises(ValueError, match=f"steps={steps}"):
+        towards_clean(1000, steps)
