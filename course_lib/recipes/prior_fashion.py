@@ -20,9 +20,9 @@ from course_lib.models.clip import CLIP
 from course_lib.models.conditions import text_condition
 from course_lib.models.prior import Prior, PriorConfig, draw_embeddings
 from course_lib.recipes import clip_fashion, prior_shapes
-from course_lib.recipes._first_guess import GUESS, fit_guess, starting_from
+from course_lib.recipes._first_guess import GUESS, fit_guess
 from course_lib.recipes._garments import DATA, Garments, shown, source_captions, told
-from course_lib.recipes._weights import Round, fit_rounds, load_into, ship
+from course_lib.recipes._weights import Round, fit_rounds, load_into, ship, take_over
 from course_lib.training import Draws, FitConfig, Fitted
 
 NAME = "prior_fashion"
@@ -105,7 +105,7 @@ def run(
     seconds = fit_guess(guessing, *pairs(clip, data, times), folder, guess)
 
     def first(seed: int, network: PriorConfig) -> Prior:
-        return starting_from(prior_shapes.new(seed, network), guessing.first)
+        return take_over(prior_shapes.new(seed, network), guessing.state_dict())
 
     found = fit_rounds(rounds, first, loss, data, folder)
     return dataclasses.replace(found, seconds=found.seconds + seconds)

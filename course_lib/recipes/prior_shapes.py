@@ -23,9 +23,9 @@ from course_lib.models.clip import CLIP
 from course_lib.models.conditions import text_condition
 from course_lib.models.prior import Prior, PriorConfig, draw_embeddings
 from course_lib.recipes import clip_shapes
-from course_lib.recipes._first_guess import GUESS, fit_guess, starting_from
+from course_lib.recipes._first_guess import GUESS, fit_guess
 from course_lib.recipes._shape_captions import DATA, SCENES, EmbeddedShapes, one_wording
-from course_lib.recipes._weights import Round, fit_rounds, load_into, ship
+from course_lib.recipes._weights import Round, fit_rounds, load_into, ship, take_over
 from course_lib.training import Draws, FitConfig, Fitted
 
 NAME = "prior_shapes"
@@ -123,7 +123,7 @@ def run(rounds: Sequence[Round] = ROUNDS, folder: Any = None, scenes: int = SCEN
     seconds = fit_guess(guessing, sentences(clip, data, rounds[0].fit.seed), data.embeddings, folder, guess)
 
     def first(seed: int, network: PriorConfig) -> Prior:
-        return starting_from(new(seed, network), guessing.first)
+        return take_over(new(seed, network), guessing.state_dict())
 
     found = fit_rounds(rounds, first, loss, data, folder)
     return dataclasses.replace(found, seconds=found.seconds + seconds)
