@@ -51,8 +51,8 @@ def test_the_picture_holds_what_was_drawn(painter, tmp_path):
     cli.main(["sample", ASKED[0], "--out", str(target), "-n", "1", "--seed", "7"])
     pixels = torch.tensor(matplotlib.image.imread(target))[..., :3]
     drawn = shapes.render([shapes.parse_caption(ASKED[0])], seed=7).images[0]
-    side = 32 * sample.LARGEST
-    shown = pixels[:side, -side:][2 :: sample.LARGEST, 2 :: sample.LARGEST]
+    side = 32 * sample.ENLARGED
+    shown = pixels[:side, -side:][2 :: sample.ENLARGED, 2 :: sample.ENLARGED]
     assert torch.allclose(shown, (drawn.permute(1, 2, 0) + 1) / 2, atol=0.01)
 
 
