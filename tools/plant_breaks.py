@@ -279,7 +279,7 @@ BREAKS = (
     Break("decoder: withheld and told swapped", "course_lib/recipes/_decoder.py", "draws.uniform() >= self.no_image,", "draws.uniform() < self.no_image,", "tests/models/test_unclip.py"),
     Break("packing: cut off instead of rounded", "course_lib/packing.py", "(rows / scale[:, None]).round()", "(rows / scale[:, None]).trunc()", "tests/test_packing.py"),
     Break("faithfulness: shuffled against itself", "course_lib/evaluation/faithfulness.py", "[*prompts[1:], prompts[0]]", "[*prompts]", "tests/evaluation/test_faithfulness.py"),
-    Break("pipeline: any CLIP will do", "course_lib/pipelines/text_to_image.py", "and trained_with != own:", "and trained_with == 0:", "tests/pipelines"),
+    Break("pipeline: any CLIP will do", "course_lib/pipelines/text_to_image.py", "and trained_with != own:", "and trained_with == 0:", "tests/pipelines/test_text_to_image.py"),
     Break("naming: one right answer is enough", "course_lib/recipes/clip_naming.py", "(guesses == right.to(guesses.device)).all(dim=1)", "(guesses == right.to(guesses.device)).any(dim=1)", "tests/recipes/test_clip_naming.py"),
     Break("fréchet: roots of rounding", "course_lib/evaluation/frechet.py", "kept = values > len(cov) * torch.finfo(torch.float64).eps * values[-1].clamp(min=0)", "kept = values > 0", "tests/evaluation/test_frechet.py"),
     Break("fréchet: covariance over n", "course_lib/evaluation/frechet.py", "torch.cov(x.T).reshape", "torch.cov(x.T, correction=0).reshape", "tests/evaluation/test_frechet.py"),
