@@ -144,18 +144,24 @@ class Maps:
         self.layers: list[str] = []
         self.weights: list[Float[Tensor, "batch head query key"]] = []
 
-    def of_words(self, side: int, tokens: int) -> Float[Tensor, "batch tokens side side"]:
+    def of_words(
+        self, side: int, tokens: int, head: tuple[str, int] | None = None
+    ) -> Float[Tensor, "batch tokens side side"]:
         """Maps on side × side pixels of each token, averaged over heads, calls and the layers of that size.
 
-        A pixel's weights over the tokens sum to 1. Raises ValueError where no layer of that size was recorded.
+        With a `head` (its layer's name, its number from 0) those of this one alone. A pixel's weights over the tokens
+        sum to 1. Raises ValueError where no such layer was recorded.
         """
         found = []
-        for weights in self.weights:
-            if weights.shape[2] == side**2:
-                of_tokens = weights[..., -tokens:].mean(dim=1)  # (batch, pixel, token)
+        for name, weights in zip(self.layers, self.weights, strict=True):
+            if weights.shape[2] == side**2 and (head is None or head[0] == name):
+                heads = slice(None) if head is None else [head[1]]
+                of_tokens = weights[:, heads, :, -tokens:].mean(dim=1)  # (batch, pixel, token)
                 found.append(of_tokens / of_tokens.sum(dim=2, keepdim=True))
         if not found:
             sizes = sorted({int(weights.shape[2] ** 0.5) for weights in self.weights})
+            if head is not None:
+                raise ValueError(f"head={head} was not recorded at side={side}; there are: {sorted(set(self.layers))}")
             raise ValueError(f"side={side} was not recorded; there are maps of these sizes: {sizes}")
         return rearrange(torch.stack(found).mean(dim=0), "b (h w) n -> b n h w", h=side)
 

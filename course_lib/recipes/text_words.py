@@ -22,7 +22,7 @@ from course_lib.evaluation.faithfulness import trained_scenes, unseen_prompts
 from course_lib.evaluation.word_maps import coverage, lift
 from course_lib.models.conditions import TextCondition, word_condition
 from course_lib.models.text_unet import TextUNet, TextUNetConfig
-from course_lib.nn.cross_attention import watch
+from course_lib.nn.cross_attention import Maps, watch
 from course_lib.pixels import to_uint8
 from course_lib.recipes import text_shapes
 from course_lib.recipes._shape_captions import DATA, pictures
@@ -40,6 +40,7 @@ ROUNDS = (
     ),
 )
 SIDE = 8  # of the maps
+WORDS = ("color", "shape")  # whose maps are looked at
 
 
 def new(seed: int = 0) -> TextUNet:
@@ -85,36 +86,70 @@ def run(rounds: Sequence[Round] = ROUNDS, folder: Any = None, scenes: int = SCEN
     return fit_rounds(rounds, text_shapes.new, loss, data, folder)
 
 
-@torch.no_grad()
-def word_lifts(model: TextUNet, specs: list[shapes.Scene], t: int = 500, seed: int = 0) -> dict[str, Tensor]:
-    """For "own" and "other": lift of the first object's color and shape word on its own mask, on the other object's.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Watched:
+    """What each head looked at in one pass over noised pictures of scenes, with the plainest captions."""
 
-    Real pictures of the scenes are noised to step `t`, and the network is asked once, with the plainest caption.
-    """
+    maps: Maps
+    scenes: shapes.Scenes
+    longest: int  # words of the longest caption
+
+    def lifts(self, head: tuple[str, int] | None = None) -> dict[str, Tensor]:
+        """For "own" and "other": lift of the first object's color and shape word on its own mask, on the other's.
+
+        Over all heads, or in one `head`: its layer's name and its number.
+        """
+        words = self.maps.of_words(SIDE, self.longest, head).cpu()
+        found: dict[str, list[Tensor]] = {"own": [], "other": []}
+        for word in WORDS:
+            place = torch.tensor([split(shapes.caption(s)).index(getattr(s.first, word)) for s in self.scenes.specs])
+            of_word = words[torch.arange(len(place)), place]
+            for which, name in enumerate(found):
+                found[name].append(lift(of_word, coverage(self.scenes.masks[:, which], SIDE)))
+        return {name: torch.stack(parts) for name, parts in found.items()}
+
+    def best_heads(self) -> dict[str, tuple[str, int]]:
+        """For "color" and "shape": the head in which such words have the largest lift on their own object."""
+        heads = [
+            (layer, k)
+            for layer, weights in zip(self.maps.layers, self.maps.weights, strict=True)
+            if weights.shape[2] == SIDE**2
+            for k in range(weights.shape[1])
+        ]
+        means = torch.stack([self.lifts(head)["own"].mean(dim=1) for head in heads])
+        return dict(zip(WORDS, (heads[k] for k in means.argmax(dim=0).tolist()), strict=True))
+
+
+@torch.no_grad()
+def watched(model: TextUNet, specs: list[shapes.Scene], t: int = 500, seed: int = 0) -> Watched:
+    """Noise real pictures of the scenes to step `t`, ask the network once, and record where it looks."""
     device = next(model.parameters()).device
     scenes, captions = shapes.render(specs, seed=seed), [shapes.caption(spec) for spec in specs]
     noise = torch.randn(scenes.images.shape, generator=runtime.generator(seed))
     x_t = q_sample(text_shapes.schedule(), scenes.images, t, noise).to(device)
     with watch(model) as maps:
         model(x_t, torch.full((len(x_t),), t, device=device), word_condition(captions, device))
-    words = maps.of_words(SIDE, max(len(split(caption)) for caption in captions)).cpu()
-    found: dict[str, list[Tensor]] = {"own": [], "other": []}
-    for word in ("color", "shape"):
-        place = torch.tensor([split(c).index(getattr(s.first, word)) for c, s in zip(captions, specs, strict=True)])
-        of_word = words[torch.arange(len(specs)), place]
-        for which, name in enumerate(found):
-            found[name].append(lift(of_word, coverage(scenes.masks[:, which], SIDE)))
-    return {name: torch.stack(parts) for name, parts in found.items()}
+    return Watched(maps, scenes, max(len(split(caption)) for caption in captions))
 
 
 def measure(model: TextUNet, n: int = 500, seed: int = 10**6) -> dict[str, Any]:
-    """The card's metrics: lifts of words on unseen scenes of two objects."""
-    lifts = word_lifts(model, unseen_prompts(n, seed, kind="two"), seed=seed)
-    return {
-        f"lift of {word} words on {whose} object (n = {n})": {"value": round(rows.mean().item(), 4), "floor": 1.0}
-        for whose, both in (("their own", lifts["own"]), ("the other", lifts["other"]))
-        for word, rows in zip(("color", "shape"), both, strict=True)
-    }
+    """The card's metrics: lifts of words on unseen scenes of two objects, over all heads and in one per kind of word.
+
+    That head is chosen on other scenes, of meanings that were trained on.
+    """
+    chosen = watched(model, [s for s in trained_scenes(2 * n, seed) if s.second is not None][: n // 2], seed=seed + 1)
+    seen, metrics = watched(model, unseen_prompts(n, seed, kind="two"), seed=seed), {}
+
+    def told(words: str, lifts: dict[str, Tensor], row: int) -> None:
+        for whose, name in (("their own", "own"), ("the other", "other")):
+            value = round(lifts[name][row].mean().item(), 4)
+            metrics[f"lift of {words} on {whose} object (n = {n})"] = {"value": value, "floor": 1.0}
+
+    for row, word in enumerate(WORDS):
+        told(f"{word} words", seen.lifts(), row)
+        layer, k = chosen.best_heads()[word]
+        told(f"{word} words in head {k} of {layer}", seen.lifts((layer, k)), row)
+    return metrics
 
 
 def train(folder: Path | str | None = None, rounds: Sequence[Round] = ROUNDS) -> None:

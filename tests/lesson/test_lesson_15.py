@@ -124,12 +124,23 @@ def test_identical_calls_draw_identical_pictures(painter):
 
 
 def test_words_look_at_their_object():
-    model = text_words.load()
-    lifts = text_words.word_lifts(model, unseen_prompts(150, seed=41, kind="two"), seed=42)
-    color, shape = lifts["own"].mean(dim=1).tolist()
-    assert color >= 2
+    seen = text_words.watched(text_words.load(), unseen_prompts(150, seed=41, kind="two"), seed=42)
+    lifts = seen.lifts()
+    assert lifts["own"][0].mean() >= 2
     assert lifts["own"].mean() > 1.3 * lifts["other"].mean()
-    assert shape > 0
+
+
+def test_one_head_reads_shapes_and_another_colors():
+    """The heads are chosen on some scenes and measured on others."""
+    model, prompts = text_words.load(), unseen_prompts(200, seed=43, kind="two")
+    chosen = text_words.watched(model, prompts[:80], seed=1).best_heads()
+    assert chosen["color"] != chosen["shape"]
+    seen = text_words.watched(model, prompts[80:], seed=2)
+    for row, word in enumerate(text_words.WORDS):
+        lifts = seen.lifts(chosen[word])
+        assert lifts["own"][row].mean() >= 3
+        assert lifts["own"][row].mean() > 2 * lifts["other"][row].mean()
+        assert lifts["own"][row].mean() > seen.lifts()["own"][row].mean(), "more than the mean over heads"
 
 
 def test_rows_of_the_map_sum_to_1_and_columns_do_not():

@@ -214,6 +214,20 @@ def test_maps_of_words(network):
         maps.of_words(16, 7)
 
 
+def test_maps_of_one_head(network):
+    with watch(network) as maps:
+        asked(network)
+    layer = next(name for name, weights in zip(maps.layers, maps.weights, strict=True) if weights.shape[2] == 64)
+    weights = maps.weights[maps.layers.index(layer)]
+    for head in range(weights.shape[1]):
+        mine = weights[:, head, :, -7:]
+        expected = mine / mine.sum(dim=2, keepdim=True)
+        found = maps.of_words(8, 7, (layer, head)).flatten(2).transpose(1, 2)
+        assert torch.allclose(found, expected, atol=1e-6)
+    with pytest.raises(ValueError, match=r"nowhere.*was not recorded at side=8"):
+        maps.of_words(8, 7, ("nowhere", 0))
+
+
 # --- what doesn't go together ----------------------------------------------------------------------------------------
 
 
