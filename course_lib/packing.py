@@ -18,8 +18,10 @@ SMALLEST = 1024  # tensors with fewer numbers, and vectors, are left as they are
 def pack(tensors: Mapping[str, Tensor], exact: Collection[str] = ()) -> dict[str, Tensor]:
     """Each large float tensor as int8 plus its rows' scales under its name + `SCALE`; others unchanged, as are `exact`.
 
-    Raises ValueError for numbers that are not finite.
+    Raises ValueError for numbers that are not finite, and for a name in `exact` that no tensor has.
     """
+    if unknown := sorted(set(exact) - set(tensors)):
+        raise ValueError(f"exact names tensors that are not there: {', '.join(unknown)}; use names of the given ones")
     packed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if name in exact or not tensor.is_floating_point() or tensor.ndim < 2 or tensor.numel() < SMALLEST:

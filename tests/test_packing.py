@@ -91,6 +91,20 @@ def test_through_a_file(tmp_path):
     assert abs(again.stat().st_size - packed.stat().st_size) < 64
 
 
+def test_what_is_to_stay_exact_stays_in_sixteen_bits(tmp_path):
+    tensors = {"head": weights(64, 64), "w": weights(64, 64, seed=1)}
+    card = {
+        "recipe": "ring", "config": {}, "seed": 0, "data": "none", "commit": "0", "hardware": "none", "minutes": 0,
+        "metrics": {},
+    }  # fmt: skip
+    checkpoints.save("exact", tensors, card, packed=True, exact=("head",), folder=tmp_path)
+    found, _ = checkpoints.load("exact", folder=tmp_path)
+    assert torch.equal(found["head"].float(), tensors["head"].half().float())
+    assert not torch.equal(found["w"].float(), tensors["w"].half().float())
+    with pytest.raises(ValueError, match="exact names tensors that are not there: had"):
+        checkpoints.save("typo", tensors, card, packed=True, exact=("had",), folder=tmp_path)
+
+
 def test_tied_tensors_stay_tied_when_packed(tmp_path):
     shared = weights(64, 64)
     card = {

@@ -1,8 +1,7 @@
 """The first training of a prior: its guess from the sentence alone, by maximum likelihood, without any diffusion.
 
 A small network, trained on pairs of embeddings in a minute or two; then all of the prior is trained from there. Its
-variance shrinks by that: it has no directions, and takes on the small variance of the many narrow ones, while the
-transformer's correction widens the few along which embeddings differ most. Kept as it was, the draws came out too wide.
+variance shrinks by that. Kept as it was fitted, the draws of `prior_shapes` had 1.66 times the variance they should.
 """
 
 from __future__ import annotations

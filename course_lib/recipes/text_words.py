@@ -138,7 +138,9 @@ def measure(model: TextUNet, n: int = 500, seed: int = 10**6) -> dict[str, Any]:
     That head is chosen on other scenes, of meanings that were trained on.
     """
     chosen = watched(model, [s for s in trained_scenes(2 * n, seed) if s.second is not None][: n // 2], seed=seed + 1)
-    seen, metrics = watched(model, unseen_prompts(n, seed, kind="two"), seed=seed), {}
+    heads, metrics = chosen.best_heads(), {}
+    seen = watched(model, unseen_prompts(n, seed, kind="two"), seed=seed)
+    over_all = seen.lifts()
 
     def told(words: str, lifts: dict[str, Tensor], row: int) -> None:
         for whose, name in (("their own", "own"), ("the other", "other")):
@@ -146,8 +148,8 @@ def measure(model: TextUNet, n: int = 500, seed: int = 10**6) -> dict[str, Any]:
             metrics[f"lift of {words} on {whose} object (n = {n})"] = {"value": value, "floor": 1.0}
 
     for row, word in enumerate(WORDS):
-        told(f"{word} words", seen.lifts(), row)
-        layer, k = chosen.best_heads()[word]
+        told(f"{word} words", over_all, row)
+        layer, k = heads[word]
         told(f"{word} words in head {k} of {layer}", seen.lifts((layer, k)), row)
     return metrics
 

@@ -1,5 +1,6 @@
 """Is the picture what was asked for: prompts kept apart, intervals that cover, the oracle's count and its floor."""
 
+import math
 from collections import Counter
 
 import pytest
@@ -126,3 +127,11 @@ def test_one_wrong_word_is_enough():
 
 def test_words_of_a_result():
     assert Faithfulness(4, 3, 1, {}).share == 0.75
+
+
+@pytest.mark.parametrize("n", range(1, 400, 7))
+def test_the_ends_of_an_interval_are_shares(n):
+    """None and all right: rounding must not push an end below 0 (which prints as -0.0%) or above 1."""
+    assert math.copysign(1, wilson(0, n)[0]) == 1
+    assert wilson(0, n)[0] == pytest.approx(0, abs=1e-12)
+    assert 1 - 1e-12 <= wilson(n, n)[1] <= 1
