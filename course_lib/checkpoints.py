@@ -23,7 +23,7 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from course_lib import packing, runtime
+from course_lib import packing, runtime, squeezing
 
 CARD_FIELDS = {
     "recipe": str,  # name in course_lib.recipes
@@ -126,9 +126,9 @@ def save(
     """Write `tensors` and their `card` under `name`; returns the path of the `.safetensors` file.
 
     Floating tensors are stored in `dtype` (None keeps each as it is); others always as they are. `packed` stores large
-    ones in eight bits (`course_lib.packing`), but for those named in `exact`, and `load` unpacks them. Tied tensors are
-    stored once and come back tied. Raises ValueError/TypeError for a bad name, tensor or card (`CARD_FIELDS`), or for
-    a value that `dtype` cannot hold.
+    ones in eight bits (`course_lib.packing`), but for those named in `exact`, and `load` unpacks them. All are then
+    compressed without loss (`course_lib.squeezing`). Tied tensors are stored once and come back tied. Raises
+    ValueError/TypeError for a bad name, tensor or card (`CARD_FIELDS`), or for a value that `dtype` cannot hold.
     """
     _checked_name(name)
     card = _checked_card(card)
@@ -139,7 +139,8 @@ def save(
             raise TypeError(f"tensors[{key!r}] must be a torch.Tensor under a string, not {type(tensor).__name__}")
     kept, ties = _without_ties(tensors)
     kept = packing.pack(kept, exact) if packed else kept
-    blob = to_safetensors({key: _stored(key, tensor, dtype) for key, tensor in kept.items()})
+    stored = {key: _stored(key, tensor, dtype) for key, tensor in kept.items()}
+    blob = to_safetensors(squeezing.squeeze(stored))
     card["ties"] = ties
     card["sha256"] = hashlib.sha256(blob).hexdigest()
     text = json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -193,9 +194,10 @@ def load(
     """
     blob, card = _read(name, folder)
     try:
-        tensors = {key: tensor.to(device) for key, tensor in packing.unpack(parse_safetensors(blob)).items()}
+        tensors = packing.unpack(squeezing.expand(parse_safetensors(blob)))
+        tensors = {key: tensor.to(device) for key, tensor in tensors.items()}
         tensors.update({other: tensors[first] for other, first in card.get("ties", {}).items()})
-    except (SafetensorError, KeyError) as error:
+    except (SafetensorError, KeyError, ValueError) as error:
         path = _folder(folder) / f"{name}.safetensors"
         raise CheckpointError(f"{path} is damaged: {error}; {_remedy(name)}") from None
     return tensors, card

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from course_lib.models.halfway import Halfway
 from course_lib.nn import Downsample, ResidualBlock, SelfAttention2d, normalisation, zeroed
 from course_lib.nn.cross_attention import CrossAttention2d, JointAttention2d
 from course_lib.nn.resampling import Resize
@@ -62,6 +63,38 @@ class BodyConfig:
     def attended(self) -> tuple[int, ...]:
         """The levels with attention."""
         return tuple(range(1, len(self.mults) - 1)) if self.attention is None else self.attention
+
+
+class OnBody:
+    """What a network around a `Body` shares with every U-Net of two halves: see `models.halfway`."""
+
+    decoder_parts = ("body.decoder", "body.norm_out", "body.conv_out", "body.fine")
+    body: Body
+
+    @property
+    def skip_channels(self) -> list[int]:
+        """Channels of what the encoder puts aside."""
+        config = self.body.config
+        return [config.width * mult for mult in config.mults for _ in range(config.blocks)]
+
+    @property
+    def middle_channels(self) -> int:
+        """Channels of the bottleneck."""
+        return self.body.config.width * self.body.config.mults[-1]
+
+    @property
+    def hint_channels(self) -> int:
+        """Channels behind the first convolution."""
+        return self.body.config.width * self.body.config.mults[0]
+
+    @property
+    def patch(self) -> int:
+        """How many times smaller the features are than x_t."""
+        return self.body.config.patch
+
+    def decode(self, halfway: Halfway) -> Tensor:
+        """The second half: the decoder."""
+        return self.body.decode(halfway)
 
 
 class CrossStage(nn.Module):
@@ -173,6 +206,13 @@ class Body(nn.Module):
         real: Bool[Tensor, "batch tokens"] | None = None,
     ) -> Float[Tensor, "batch channel height width"]:
         """`real` is False for tokens that are padding. Raises ValueError for other channels or an uneven size."""
+        return self.decode(self.encode(x_t, embedding, tokens, real))
+
+    def encode(
+        self, x_t: Tensor, embedding: Tensor, tokens: Tensor | None, real: Tensor | None = None,
+        hint: Tensor | None = None,
+    ) -> Halfway:  # fmt: skip
+        """The first half: encoder and bottleneck."""
         unit = self.config.unit
         if x_t.shape[1] != self.config.channels or x_t.shape[2] % unit or x_t.shape[3] % unit:
             raise ValueError(
@@ -181,21 +221,30 @@ class Body(nn.Module):
             )
         if self.config.places and x_t.shape[2:] != (self.config.size, self.config.size):
             raise ValueError(f"x_t has shape {tuple(x_t.shape)}; this network knows {self.config.size}² positions only")
-        h, put_aside = self.conv_in(F.pixel_unshuffle(x_t, self.config.patch)), []
+        h = self.conv_in(F.pixel_unshuffle(x_t, self.config.patch))
         h = h + self.places if self.config.places else h
-
-        def run(layer: nn.Module, h: Tensor) -> Tensor:
-            if isinstance(layer, ResidualBlock):
-                return layer(h, embedding)
-            return layer(h) if isinstance(layer, Downsample | Up) else layer(h, tokens, real)
-
+        h = h if hint is None else h + hint
+        told, put_aside = (embedding, tokens, real), []
         for layer in self.encoder:
-            h = run(layer, h)
+            h = self._run(layer, h, *told)
             if isinstance(layer, ResidualBlock):
                 put_aside.append(h)
         for layer in self.bottleneck:
-            h = run(layer, h)
+            h = self._run(layer, h, *told)
+        return Halfway(tuple(put_aside), h, (*told, x_t))
+
+    def decode(self, halfway: Halfway) -> Tensor:
+        """The second half: the decoder."""
+        *told, x_t = halfway.told
+        h, put_aside = halfway.middle, list(halfway.skips)
         for layer in self.decoder:
-            h = run(layer, torch.cat([h, put_aside.pop()], dim=1) if isinstance(layer, ResidualBlock) else h)
+            joined = torch.cat([h, put_aside.pop()], dim=1) if isinstance(layer, ResidualBlock) else h
+            h = self._run(layer, joined, *told)
         h = F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.config.patch)
         return self.fine(h, x_t) if self.config.fine else h
+
+    @staticmethod
+    def _run(layer: nn.Module, h: Tensor, embedding: Tensor, tokens: Tensor | None, real: Tensor | None) -> Tensor:
+        if isinstance(layer, ResidualBlock):
+            return layer(h, embedding)
+        return layer(h) if isinstance(layer, Downsample | Up) else layer(h, tokens, real)

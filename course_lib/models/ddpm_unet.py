@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from course_lib.models.halfway import Halfway
 from course_lib.nn import (
     Downsample,
     ResidualBlock,
@@ -103,6 +104,9 @@ class DDPMUNet(nn.Module):
     Raises ValueError for pictures with other channels, or of a size that cannot be halved often enough.
     """
 
+    decoder_parts = ("up", "norm_out", "conv_out")
+    patch = 1
+
     def __init__(self, config: DDPMUNetConfig = CONFIGS["grey32"]) -> None:
         super().__init__()
         self.config, self.prediction = config, config.prediction
@@ -139,6 +143,7 @@ class DDPMUNet(nn.Module):
                 self.down.append(TimestepSequential(Downsample(out)))
                 put_aside.append(out)
 
+        self.skip_channels, self.middle_channels, self.hint_channels = list(put_aside), channels, config.width
         first, last = (stage(channels, channels, size=0) for _ in range(2))  # size 0: attention stands between them
         self.middle = TimestepSequential(first, SelfAttention2d(channels, config.heads, config.groups), last)
 
@@ -160,13 +165,22 @@ class DDPMUNet(nn.Module):
         cond: None = None,
     ) -> Float[Tensor, "batch channel height width"]:
         """Predict what `prediction` says from x_t and the step t, 0…T-1, of each picture. It takes no condition."""
+        return self.decode(self.encode(x_t, t, cond))
+
+    def encode(self, x_t: Tensor, t: Tensor, cond: None = None, hint: Tensor | None = None) -> Halfway:
+        """The first half: on the way down, and the middle."""
         self._check(x_t, cond)
         embedding = self.time(timestep_embedding(t, self.config.width, self.config.embedding).to(x_t.dtype))
         h = self.conv_in(x_t)
+        h = h if hint is None else h + hint
         skips = [h]
         for layers in self.down:
             skips.append(h := layers(h, embedding))
-        h = self.middle(h, embedding)
+        return Halfway(tuple(skips), self.middle(h, embedding), (embedding,))
+
+    def decode(self, halfway: Halfway) -> Tensor:
+        """The second half: on the way up."""
+        h, skips, (embedding,) = halfway.middle, list(halfway.skips), halfway.told
         for layers in self.up:
             h = layers(torch.cat([h, skips.pop()], dim=1), embedding)
         return self.conv_out(F.silu(self.norm_out(h)))

@@ -50,6 +50,11 @@ class KLAutoencoderConfig:
         """How many times smaller the latent is than the picture, in height and in width."""
         return 2 ** (len(self.mults) - 1)
 
+    @classmethod
+    def stable_diffusion_v1(cls) -> KLAutoencoderConfig:
+        """The published one of Stable Diffusion 1: 3×512×512 to 4×64×64, 83,653,863 parameters."""
+        return cls(512, 3, 128, (1, 2, 4, 4), blocks=2, groups=32)
+
     def with_(self, **changes: Any) -> KLAutoencoderConfig:
         """A copy in which some fields differ."""
         return replace(self, **changes)
@@ -57,7 +62,7 @@ class KLAutoencoderConfig:
 
 CONFIGS = {
     "shapes": KLAutoencoderConfig(),
-    "sd": KLAutoencoderConfig(512, 3, 128, (1, 2, 4, 4), blocks=2, groups=32),  # Stable Diffusion 1
+    "sd": KLAutoencoderConfig.stable_diffusion_v1(),
 }
 
 

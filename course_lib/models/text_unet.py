@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from course_lib.models.conditioned_unet import Body, BodyConfig
+from course_lib.models.conditioned_unet import Body, BodyConfig, OnBody
 from course_lib.models.conditions import TextCondition, check_told
+from course_lib.models.halfway import Halfway
 from course_lib.nn import TimeMLP, timestep_embedding
 
 
@@ -67,7 +68,7 @@ class Withheld(nn.Module):
         )
 
 
-class TextUNet(nn.Module):
+class TextUNet(OnBody, nn.Module):
     """(x_t, t, TextCondition) -> predicted noise, or v. Training learns what stands in for withheld sentences.
 
     Raises TypeError for a condition that is no `TextCondition`, ValueError for one of another batch size or width.
@@ -90,13 +91,17 @@ class TextUNet(nn.Module):
         self, x_t: Float[Tensor, "batch channel height width"], t: Int[Tensor, " batch"], cond: TextCondition
     ) -> Float[Tensor, "batch channel height width"]:
         """Predict the noise (or v) of x_t at steps t, 0…T-1, given one sentence per picture."""
+        return self.decode(self.encode(x_t, t, cond))
+
+    def encode(self, x_t: Tensor, t: Tensor, cond: TextCondition, hint: Tensor | None = None) -> Halfway:
+        """The first half: encoder and bottleneck."""
         check_told(cond, TextCondition, len(x_t))
         self._check_widths(cond)
         embedding = self.time(timestep_embedding(t, self.config.body.width).to(x_t.dtype))
         if dim := self.config.text_dim:  # an embedding of length 1 has tiny numbers
             embedding = embedding + self.sentence(self.no_sentence.vector(dim**0.5 * cond.embedding, cond.keep))
         tokens, real = self.no_token.tokens(self.tokens(cond.tokens), cond.real, cond.keep)
-        return self.body(x_t, embedding, tokens, real)
+        return self.body.encode(x_t, embedding, tokens, real, hint)
 
     def _check_widths(self, cond: TextCondition) -> None:
         config = self.config

@@ -14,8 +14,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from course_lib.data.tokenizer import ByteTokenizer
-from course_lib.models.conditioned_unet import Body, BodyConfig
+from course_lib.models.conditioned_unet import Body, BodyConfig, OnBody
 from course_lib.models.conditions import DecoderCondition, check_told
+from course_lib.models.halfway import Halfway
 from course_lib.models.text_unet import Withheld
 from course_lib.nn import TimeMLP, TransformerBlock, timestep_embedding, visible
 
@@ -82,7 +83,7 @@ class ImageTokens(nn.Linear):
         return super().forward(image).unflatten(1, (self.count, -1))
 
 
-class UnclipDecoder(nn.Module):
+class UnclipDecoder(OnBody, nn.Module):
     """(x_t, t, DecoderCondition) -> predicted noise, or v.
 
     Raises TypeError for a condition that is no `DecoderCondition`, ValueError for one that doesn't fit the network.
@@ -126,10 +127,14 @@ class UnclipDecoder(nn.Module):
         self, x_t: Float[Tensor, "batch channel height width"], t: Int[Tensor, " batch"], cond: DecoderCondition
     ) -> Float[Tensor, "batch channel height width"]:
         """Predict the noise (or v) of x_t at steps t, 0…T-1, given one embedding (and caption) per picture."""
+        return self.decode(self.encode(x_t, t, cond))
+
+    def encode(self, x_t: Tensor, t: Tensor, cond: DecoderCondition, hint: Tensor | None = None) -> Halfway:
+        """The first half: encoder and bottleneck."""
         self._check(x_t, cond)
         image, tokens, real = self.told(cond)
         time = self.time(timestep_embedding(t, self.config.body.width).to(x_t.dtype))
-        return self.body(x_t, time + image, tokens, real)
+        return self.body.encode(x_t, time + image, tokens, real, hint)
 
     def _check(self, x_t: Tensor, cond: object) -> None:
         check_told(cond, DecoderCondition, len(x_t))

@@ -7,6 +7,7 @@ who looked where without changing the network.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -36,7 +37,15 @@ def attention_weights(
     return scores.softmax(dim=-1)
 
 
-class _TokenAttention2d(nn.Module):
+class AsksTokens(nn.Module):
+    """A layer whose `weights(*inputs)` say how much each position looks at each token; `watch` records them."""
+
+    @abstractmethod
+    def weights(self, *inputs: Tensor) -> Float[Tensor, "batch head query key"]:
+        """Rows sum to 1."""
+
+
+class _TokenAttention2d(AsksTokens):
     """What both ways share: norm, queries from the pixels, a projection back that starts at 0, checked arguments."""
 
     def __init__(self, channels: int, token_dim: int, heads: int, groups: int) -> None:
@@ -179,7 +188,7 @@ def watch(model: nn.Module) -> Iterator[Maps]:
     handles = [
         layer.register_forward_hook(lambda layer, inputs, output, name=name: hook(layer, inputs, output, name))
         for name, layer in model.named_modules()
-        if isinstance(layer, _TokenAttention2d)
+        if isinstance(layer, AsksTokens)
     ]
     try:
         yield maps

@@ -24,7 +24,7 @@ def zeroed(module: nn.Module) -> nn.Module:
     return module
 
 
-def normalisation(channels: int, groups: int = 32, kind: Norm = "group") -> nn.Module:
+def normalisation(channels: int, groups: int = 32, kind: Norm = "group", eps: float = 1e-6) -> nn.Module:
     """GroupNorm, whose result for one image does not depend on the others in the batch; or BatchNorm, whose does.
 
     Raises ValueError where `groups` does not divide `channels`. Wu & He 2018, arXiv:1803.08494.
@@ -39,7 +39,7 @@ def normalisation(channels: int, groups: int = 32, kind: Norm = "group") -> nn.M
             f"channels={channels} cannot be divided into groups={groups}; use a width that is a multiple of {groups}, "
             f"or one of these numbers of groups: {', '.join(map(str, fits))}"
         )
-    return GroupNorm(groups, channels, eps=1e-6)
+    return GroupNorm(groups, channels, eps=eps)
 
 
 def group_norm(
@@ -84,22 +84,23 @@ class ResidualBlock(TimestepBlock):
         norm: Norm = "group",
         groups: int = 32,
         recompute: bool = False,
+        eps: float = 1e-6,
     ) -> None:
         super().__init__()
         if order not in ("classic", "pyramid"):
             raise ValueError(f"order={order!r} is not known; use 'classic' or 'pyramid'")
         self.order, self.scale_shift, self.recompute = order, scale_shift, recompute
-        self.norm1 = normalisation(channels, groups, norm)
+        self.norm1 = normalisation(channels, groups, norm, eps)
         self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
         if time_dim is not None:
             self.time = nn.Linear(time_dim, out_channels * (2 if scale_shift else 1))
         elif scale_shift:
             raise ValueError("scale_shift=True needs an embedding to take scale and shift from; give a time_dim")
         self.knows_time = time_dim is not None
-        self.norm2 = normalisation(out_channels, groups, norm)
+        self.norm2 = normalisation(out_channels, groups, norm, eps)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.norm3 = normalisation(out_channels, groups, norm) if order == "pyramid" else nn.Identity()
+        self.norm3 = normalisation(out_channels, groups, norm, eps) if order == "pyramid" else nn.Identity()
         self.shortcut = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
         zeroed(self.norm3 if order == "pyramid" else self.conv2)
 

@@ -10,6 +10,14 @@ from torch import Tensor, nn
 from course_lib.nn.attention import quick_attention
 
 
+class QuickGELU(nn.Module):
+    """x · sigmoid(1.702 x), near GELU: OpenAI's CLIP has it. Hendrycks & Gimpel 2016, arXiv:1606.08415."""
+
+    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Elementwise."""
+        return x * torch.sigmoid(1.702 * x)
+
+
 class TransformerBlock(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)): tokens (batch, tokens, width) to tokens of the same shape.
 
@@ -18,7 +26,13 @@ class TransformerBlock(nn.Module):
     """
 
     def __init__(
-        self, width: int, heads: int, mlp_ratio: int = 4, dropout: float | int = 0.0, bias: bool = True
+        self,
+        width: int,
+        heads: int,
+        mlp_ratio: int = 4,
+        dropout: float | int = 0.0,
+        bias: bool = True,
+        activation: type[nn.Module] = nn.GELU,
     ) -> None:
         super().__init__()
         if heads < 1 or width % heads:
@@ -30,7 +44,9 @@ class TransformerBlock(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=bias)
         self.out = nn.Linear(width, width, bias=bias)
         self.mlp = nn.Sequential(
-            nn.Linear(width, mlp_ratio * width, bias=bias), nn.GELU(), nn.Linear(mlp_ratio * width, width, bias=bias)
+            nn.Linear(width, mlp_ratio * width, bias=bias),
+            activation(),
+            nn.Linear(mlp_ratio * width, width, bias=bias),
         )
         self.dropout = nn.Dropout(dropout)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from course_lib import runtime
@@ -18,6 +19,14 @@ SCENES = 100_000
 DATA = f"shapes: {SCENES:,} scenes, none of a reserved meaning or with a held-out pair; measured on others"
 
 
+def tokens_of(clip: CLIP, scenes: list[shapes.Scene]) -> Int[Tensor, "n wordings length"]:
+    """The captions of the scenes as tokens, in every wording, padded."""
+    texts = [text for scene in scenes for text in shapes.wordings(scene)]
+    tokenizer = ByteTokenizer(clip.config.text_length)
+    ids = torch.cat([tokenizer.encode(texts[k : k + 5000])[0].short() for k in range(0, len(texts), 5000)])
+    return ids.unflatten(0, (len(scenes), -1))
+
+
 class CaptionedShapes:
     """n scenes as bytes, and their captions as tokens, every wording."""
 
@@ -25,10 +34,7 @@ class CaptionedShapes:
         scenes = trained_scenes(n, seed)
         parts = [shapes.render(scenes[k : k + 5000], seed=seed + k).images for k in range(0, n, 5000)]
         self.pixels = torch.cat([to_uint8(part) for part in parts])
-        texts = [text for scene in scenes for text in shapes.wordings(scene)]
-        tokenizer = ByteTokenizer(clip.config.text_length)
-        self.ids = torch.cat([tokenizer.encode(texts[k : k + 5000])[0].short() for k in range(0, len(texts), 5000)])
-        self.ids = self.ids.unflatten(0, (n, -1))
+        self.ids = tokens_of(clip, scenes)
 
     def __len__(self) -> int:
         return len(self.pixels)

@@ -29,15 +29,20 @@ def fingerprint(clip: CLIP) -> int:
     return zlib.crc32(blob)
 
 
-def load_into(model: Network, name: str, device: torch.device | str | None = None) -> Network:
+def load_into(
+    model: Network, name: str, device: torch.device | str | None = None, without: str | None = None
+) -> Network:
     """The network with the weights of checkpoint `name`, in eval mode, in float32, without gradients.
 
-    Its `clip_fingerprint` says which CLIP it was trained with. Raises CheckpointError for a missing or damaged file.
+    `without`: what the names of tensors begin with that are no weights. Its `clip_fingerprint` says which CLIP it was
+    trained with. Raises CheckpointError for a missing or damaged file.
     """
     tensors, card = checkpoints.load(name, device=device or runtime.device())
     model = model.to(device or runtime.device())
     try:
-        model.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
+        model.load_state_dict(
+            {key: tensor.float() for key, tensor in tensors.items() if without is None or not key.startswith(without)}
+        )
     except RuntimeError as error:
         raise checkpoints.CheckpointError(
             f"checkpoint {name!r} was made by another version of its network ({error}); make it again with "

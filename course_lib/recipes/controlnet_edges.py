@@ -1,0 +1,42 @@
+"""A ControlNet for edges on lesson 15's text-to-image model: where the contours go is drawn, the rest is said.
+
+The base is locked. Every so many steps the network is asked to draw unseen scenes, so that the moment shows at which it
+begins to obey.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from course_lib.models.controlnet import ControlNet, ControlNetConfig
+from course_lib.recipes import _control_run
+from course_lib.recipes._control_run import Plan
+from course_lib.training import FitConfig
+
+NAME = "controlnet_edges"
+PLAN = Plan(
+    kind="edges",
+    network=ControlNetConfig(channels=1, widths=(16, 32)),
+    fit=FitConfig(
+        steps=1_200, batch_size=64, learning_rate=7e-4, warmup=50, ema=0.99, evaluate_every=20, save_every=120.0
+    ),
+)
+
+
+def load(device: torch.device | str | None = None) -> ControlNet:
+    """The shipped ControlNet, in eval mode. Raises CheckpointError where it is missing or damaged."""
+    return _control_run.load(NAME, PLAN, device)
+
+
+def curve() -> dict[str, Float[Tensor, " points"]]:
+    """What was measured while it was trained, see `_control_run.curve`."""
+    return _control_run.curve(NAME)
+
+
+def train(folder: Path | str | None = None, plan: Plan = PLAN) -> None:
+    """Train it (resumable, state in `folder`), measure it, and store the checkpoint with its card."""
+    _control_run.train(NAME, plan, folder)
