@@ -121,12 +121,13 @@ def save(
     dtype: torch.dtype | None = torch.float16,
     packed: bool = False,
     exact: Collection[str] = (),
+    largest: int = packing.LARGEST,
     folder: Path | str | None = None,
 ) -> Path:
     """Write `tensors` and their `card` under `name`; returns the path of the `.safetensors` file.
 
     Floating tensors are stored in `dtype` (None keeps each as it is); others always as they are. `packed` stores large
-    ones in eight bits (`course_lib.packing`), but for those named in `exact`, and `load` unpacks them. All are then
+    ones in eight bits, or fewer (`packing.pack`: `exact`, `largest`), and `load` unpacks them. All are then
     compressed without loss (`course_lib.squeezing`). Tied tensors are stored once and come back tied. Raises
     ValueError/TypeError for a bad name, tensor or card (`CARD_FIELDS`), or for a value that `dtype` cannot hold.
     """
@@ -138,7 +139,7 @@ def save(
         if not isinstance(key, str) or not isinstance(tensor, Tensor):
             raise TypeError(f"tensors[{key!r}] must be a torch.Tensor under a string, not {type(tensor).__name__}")
     kept, ties = _without_ties(tensors)
-    kept = packing.pack(kept, exact) if packed else kept
+    kept = packing.pack(kept, exact, largest) if packed else kept
     stored = {key: _stored(key, tensor, dtype) for key, tensor in kept.items()}
     blob = to_safetensors(squeezing.squeeze(stored))
     card["ties"] = ties

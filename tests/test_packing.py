@@ -28,6 +28,17 @@ def test_every_number_comes_back_within_half_a_scale_of_its_row(shape, spread):
     assert torch.equal(scale, scale.half().float()), "a checkpoint keeps it in float16: nothing more is lost there"
 
 
+@pytest.mark.parametrize("largest", [127, 31, 7])
+def test_fewer_bits_are_coarser_by_as_much(largest):
+    tensor = weights(50, 400)
+    packed = pack({"w": tensor}, largest=largest)
+    assert packed["w"].abs().max() == largest
+    off = (unpack(packed)["w"] - tensor).abs().amax(dim=1)
+    longest = tensor.abs().amax(dim=1)
+    assert (off <= 0.501 * 1.001 * longest / largest).all()
+    assert (off > 0.4 * longest / largest).all()
+
+
 def test_each_row_has_its_own_scale():
     tensor = weights(2, 1000)
     tensor[1] *= 1000

@@ -182,7 +182,7 @@ class Control:
     images that the network does not take, and for a strength that is no number from 0 to 2.
     """
 
-    net: ControlNet
+    net: nn.Module  # a ControlNet
     image: Float[Tensor, "n channel height width"]
     strength: float | int = 1.0
 

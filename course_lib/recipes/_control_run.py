@@ -29,6 +29,7 @@ from course_lib.training import FitConfig, Fitted, fit, state
 
 WATCHED = 48  # unseen scenes that are drawn to see how far training is
 WATCHED_STEPS = 10
+LARGEST = 31  # six bits for a weight: the measured networks are the rounded ones
 CURVE = "curve."  # what the names of the curve's tensors begin with, in the checkpoint
 
 
@@ -113,7 +114,7 @@ def measured_curve(plan: Plan, found: Fitted, folder: Path, n: int = 500) -> dic
     net = new(plan).to(text.embedding.device).eval()
     watch = Watch(plan, base, clip)
     rows = [(0, -watch(net), *[distance([])] * 2, 0.0)]
-    chosen = {step for step in steps if step <= 200 or step in (steps[len(steps) // 3], steps[-1])}
+    chosen = {step for step in steps if step <= 120} | {steps[len(steps) // 3], steps[-1]}
     for number, step in enumerate(steps):
         weights, _ = state.read(folder / f"snapshot_{number:03}.safetensors")
         net.load_state_dict(weights)
@@ -140,7 +141,7 @@ def train(
 
     def store(metrics: dict[str, Any]) -> None:
         card = _card.of_run(name, plan.fit, found, DATA, metrics, clip=fingerprint(clip_shapes.load()), **settings)
-        checkpoints.save(name, found.best.state_dict() | along, card, packed=True)
+        checkpoints.save(name, found.best.state_dict() | along, card, packed=True, largest=LARGEST)
 
     store({})
     shipped = load(name, plan)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import UInt8
 from torch import Tensor
 
 from course_lib import checkpoints, runtime
@@ -49,7 +49,7 @@ def load(device: torch.device | str | None = None) -> LatentSpace:
     return load_into(LatentSpace(new()), NAME, device)
 
 
-def scenes(n: int, seed: int) -> Float[Tensor, "n 3 32 32"]:
+def scenes(n: int, seed: int) -> UInt8[Tensor, "n 3 32 32"]:
     """Pictures for training, as bytes."""
     chosen = trained_scenes(n, seed)
     parts = [shapes.render(chosen[k : k + 5000], seed=seed + k).images for k in range(0, n, 5000)]
