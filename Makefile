@@ -53,7 +53,7 @@ test-lowest: $(VENV)/.course-test  ## the oldest versions that pyproject.toml al
 	$(MAKE) units lessons VENV=.venv-lowest
 
 test-all: test test-solutions test-offline test-full test-breaks test-lowest  ## before a release
-	-$(PY) -m pip install --quiet -c constraints.txt open_clip_torch torchmetrics  # peers join in where they can be fetched
+	-$(PY) -m pip install --quiet -c constraints.txt open_clip_torch torchmetrics transformers  # peers join in where they can be fetched
 	$(PYTEST) -m "peers or slow" $(HOOK) tests
 
 bench: $(VENV)/.course-test  ## how fast the U-Net is, beside other libraries', in one run

@@ -90,3 +90,21 @@ def test_a_file_that_is_no_text(painter, tmp_path, capsys):
     broken.write_bytes(b"\xff\xfe\xff")
     assert cli.main(["sample", "--file", str(broken)]) == 1
     assert "cannot be read" in capsys.readouterr().err
+
+
+def test_the_latent_model_draws_too(monkeypatch, tmp_path, capsys):
+    asked = []
+
+    class Pipe:
+        def __call__(self, captions, **options):
+            asked.append((captions, options))
+            return shapes.render([shapes.parse_caption(caption) for caption in captions], seed=1).images
+
+    monkeypatch.setattr("course_lib.recipes.latent_shapes.pipeline", Pipe)
+    target = tmp_path / "latent.png"
+    sentence = "A small  RED circle at the left."
+    assert cli.main(["sample", sentence, "--model", "latent", "--out", str(target), "-n", "2"]) == 0
+    assert asked == [(["a small red circle at the left"] * 2, {"seed": 0, "scale": 3, "steps": 25})]
+    assert target.exists()
+    assert cli.main(["sample", "a cat", "--model", "latent", "--out", str(tmp_path / "cat.png")]) != 0
+    assert not (tmp_path / "cat.png").exists()

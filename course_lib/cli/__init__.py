@@ -22,7 +22,7 @@ def _parser() -> argparse.ArgumentParser:
     sample = commands.add_parser("sample", help="draw what sentences say, into a PNG")
     sample.add_argument("sentence", nargs="*", help='such as "a small red circle above a large blue square"')
     sample.add_argument("--file", help="a text file with one sentence a line")
-    sample.add_argument("--model", default="shapes", help="what it draws: shapes (default) or fashion")
+    sample.add_argument("--model", default="shapes", help="shapes (default), latent (shapes too, lesson 18) or fashion")
     sample.add_argument("--out", default="sample.png", help="the PNG to write (default: sample.png)")
     sample.add_argument("-n", type=int, default=4, help="pictures per sentence (default: 4)")
     sample.add_argument("--guidance", type=float, help="0 ignores the sentence, 1 obeys it, more exaggerates")

@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from course_lib.data._random import as_generator
-from course_lib.data.shapes_captions import caption, captions, parse_caption, prompts, wordings
+from course_lib.data.shapes_captions import caption, captions, parse_caption, plain, prompts, wordings
 from course_lib.data.shapes_geometry import Geometry
 from course_lib.data.shapes_layout import lay_out
 from course_lib.data.shapes_oracle import Reading, Score, read, score
@@ -62,6 +62,7 @@ __all__ = [
     "edge_map",
     "make",
     "parse_caption",
+    "plain",
     "prompts",
     "random_scenes",
     "read",

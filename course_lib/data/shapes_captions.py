@@ -6,6 +6,7 @@ All sentences are plain ASCII of at most 62 bytes, so that they fit the byte tok
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import torch
 
@@ -94,6 +95,16 @@ def prompts(
     """n random sentences, for sampling a model; `parse_caption` tells what each one asks for."""
     rng = as_generator(generator, seed)
     return captions(random_scenes(n, generator=rng, kind=kind), generator=rng)
+
+
+def plain(texts: Sequence[str]) -> list[str]:
+    """Sentences about shapes as networks were taught them: small letters, single spaces, no full stop.
+
+    Raises what `parse_caption` raises.
+    """
+    for text in texts:
+        parse_caption(text)
+    return [" ".join(text.lower().split()).removesuffix(".") for text in texts]
 
 
 def parse_caption(text: str) -> Scene:

@@ -48,7 +48,6 @@ class Halfway:
 
 
 @runtime_checkable
-@runtime_checkable
 class TwoHalves(Protocol):
     """What a U-Net has that a ControlNet can be put on."""
 

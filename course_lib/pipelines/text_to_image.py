@@ -74,11 +74,7 @@ class TextToImage:
         too long or not ASCII, and for one that is no sentence about shapes where the parts know nothing else.
         """
         self.clip.tokens(captions)
-        if self.kind != "shapes":
-            return list(captions)
-        for caption in captions:
-            shapes.parse_caption(caption)
-        return [" ".join(caption.lower().split()).removesuffix(".") for caption in captions]
+        return shapes.plain(captions) if self.kind == "shapes" else list(captions)
 
     def embed(
         self, captions: Sequence[str], *, seed: int = 0, draws: int = 2, guidance: float | int = 1.0

@@ -34,6 +34,7 @@ DATA = f"shapes: {SCENES:,} scenes, none of a reserved meaning or with a held-ou
 T = 1000
 DROPPED = 0.1
 SCALES = (1, 2, 3, 5)
+SCALE = 3  # where nobody names one
 NETWORK = LatentUNetConfig(width=48, attention=(0,), groups=8)
 ROUNDS = (
     Round(NETWORK, FitConfig(steps=12_000, batch_size=64, learning_rate=1e-3, warmup=200, ema=0.998, save_every=120.0)),
