@@ -1,6 +1,8 @@
 """Badges, links, lesson table, navigation and environment.yml: in step, and following when the address changes."""
 
+import importlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -72,8 +74,80 @@ def test_a_lesson_in_the_middle_joins_the_chain(copy):
     assert f"]({following[0]})" in text
     assert "notebooks/03_kl_divergence.ipynb)" in text
     assert "(03_kl_divergence.ipynb)" in (notebooks / following[0]).read_text(encoding="utf-8")
-    row = "| 03 | [KL divergence](notebooks/03_kl_divergence.ipynb) | Measure a distance. | 7 |"
+    row = "| 03 |  | **[KL divergence](notebooks/03_kl_divergence.ipynb)**<br>Measure a distance. |  | 7 |"
     assert row in (copy / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def tool(root, monkeypatch):
+    monkeypatch.syspath_prepend(root / "tools")
+    return importlib.import_module("sync")
+
+
+def numbers(text):
+    return {float(found.replace(",", "")) for found in re.findall(r"\d[\d,]*(?:\.\d+)?", text)}
+
+
+def cells_of_table(root):
+    """The rows of README.md's lesson table, by number, as lists of cells."""
+    table = (root / "README.md").read_text(encoding="utf-8").split("<!-- lessons -->")[1].split("<!-- /lessons -->")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")]
+    return {cells[0]: cells for cells in rows}
+
+
+def test_every_lesson_shows_a_picture_and_a_measured_number(root):
+    rows, files = cells_of_table(root), sorted(path.name for path in (root / "notebooks").glob("*.ipynb"))
+    for file in files:
+        number, image, lesson, measured, minutes, badge = rows[file[:2]]
+        found = re.fullmatch(r'<img src="(assets/figures/\d\d_\w+\.png)" width="\d+" alt="([^"]{40,})">', image)
+        assert found, f"{file}: no picture with alt text and width: {image}"
+        assert (root / found[1]).exists()
+        assert found[1].startswith(f"assets/figures/{number}_")
+        assert numbers(measured), f"{file}: a source of its number in tools/lesson_plan.py is missing"
+        assert f"](notebooks/{file})" in lesson
+        assert minutes.isdecimal()
+        assert badge.endswith(f"/notebooks/{file})")
+
+
+def test_each_lesson_has_one_number_planned(tool):
+    assert sorted(tool.MEASURED) == list(range(len(tool.PLAN)))
+
+
+def test_digits_written_into_a_text_are_in_its_sources(root, tool):
+    said = {int(lesson.number): lesson.said for lesson in tool.Tree(root).lessons}
+    for number, (text, *sources) in tool.MEASURED.items():
+        there = set()
+        for source in sources:
+            found = re.search(source, said.get(number, "")) if isinstance(source, str) else None
+            there |= numbers(found[0] if found else source[1] if isinstance(source, tuple) else "")
+        written = numbers(re.sub(r"\{[^}]*\}", "", text))
+        assert number not in said or written <= there, f"lesson {number:02d}: {written - there} is in no source"
+
+
+def test_the_numbers_follow_cards_and_outputs(copy):
+    card = copy / "assets" / "checkpoints" / "text_shapes.json"
+    content = json.loads(card.read_text(encoding="utf-8"))
+    content["metrics"]["all words right, unseen prompts, scale 3 (n = 500)"]["value"] = 0.1234
+    card.write_text(json.dumps(content), encoding="utf-8")
+    book = copy / "notebooks" / "07_unet_2015.ipynb"
+    book.write_text(
+        book.read_text(encoding="utf-8").replace("31,030,658 parameters", "4,711 parameters"), encoding="utf-8"
+    )
+    (copy / "assets" / "checkpoints" / "ddpm_fashion.json").unlink()
+    assert sync(copy, "--check").returncode == 1
+    assert sync(copy).returncode == 0
+    measured = {number: cells[3] for number, cells in cells_of_table(copy).items() if number.isdecimal()}
+    assert measured["15"].startswith("12% of 500")
+    assert measured["07"].startswith("4,711 parameters")
+    assert measured["09"] == "", "without its card a lesson claims nothing"
+
+
+def test_a_picture_text_cannot_break_the_table(tool, root):
+    prose = '# 01 · T\n\npromise\n\n5 minutes\n\n![a | b <c> "d"](../assets/figures/01_hero.png)'
+    lesson = tool.read_card("01_x.ipynb", {"cells": [{"cell_type": "markdown", "source": [prose]}]})
+    row = tool.Tree(root).row(lesson)
+    assert 'alt="a &#124; b &lt;c&gt; &quot;d&quot;"' in row
+    assert row.count(" | ") == 5
 
 
 def test_a_lesson_without_a_card_is_named(copy):

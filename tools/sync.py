@@ -2,6 +2,7 @@
 
 From pyproject.toml: the repository's address in README.md's badges, in CITATION.cff, in the lessons' Colab badges and
 set-up cells; environment.yml. From the lessons' cards: README.md's table and each lesson's `previous · index · next`.
+The numbers in that table are read where they were measured, see `lesson_plan.py`.
 
 In a lesson, `<!-- badge -->…<!-- /badge -->` and `<!-- nav -->…<!-- /nav -->` inside Markdown cells mark what is
 written here; the set-up cell is the one that mentions COURSE_SOURCE. Running this twice changes nothing more.
@@ -15,12 +16,19 @@ import re
 import sys
 import tomllib
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
-from lesson_plan import PLAN
+from lesson_plan import MEASURED, PLAN
 
 ROOT = Path(__file__).resolve().parent.parent
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+# Pictures in a table may shrink to nothing, so the heads of their columns are made wide with spaces that don't break.
+PICTURE, WIDE = 180, "&nbsp;" * 16
+NOTE = """\
+Every number is read from the lesson's stored outputs or from the card of a shipped network. A range, as 57% to 65%, \
+holds the true share with 95% certainty; chance is what guesses, or pictures of other sentences, would get. A Fréchet \
+distance is the better the smaller it is; its floor is that of as many real pictures."""
 # Five lines, and such that `ruff format` leaves them as they are.
 SET_UP = """\
 import importlib.util, os
@@ -38,6 +46,8 @@ class Lesson:
     title: str
     promise: str
     minutes: str
+    picture: tuple[str, str] | None = None  # its place in the checkout, and what is seen on it
+    said: str = ""  # stored outputs, then prose
 
     @property
     def number(self) -> str:
@@ -54,8 +64,15 @@ def source(cell: dict) -> str:
     return "".join(cell["source"])
 
 
+def printed(cell: dict) -> str:
+    """What a code cell's stored outputs say."""
+    parts = (output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.get("outputs", []))
+    return "".join("".join(part) for part in parts)
+
+
 def read_card(file: str, book: dict) -> Lesson:
-    """Title, promise and minutes from a notebook's Markdown cells; ValueError when one of them is missing."""
+    """What a notebook's cells say; ValueError when title, promise or minutes are missing. A picture may be."""
+    outputs = "\n".join(printed(cell) for cell in book["cells"] if cell["cell_type"] == "code")
     prose = "\n\n".join(source(cell) for cell in book["cells"] if cell["cell_type"] == "markdown")
     prose = re.sub(r"<!-- (\w+) -->.*?<!-- /\1 -->", "", prose, flags=re.DOTALL)
     title = re.search(r"^# (?:Lesson )?(?:\d\d\s*[·.:—–-]?\s*)?(.+)$", prose, re.MULTILINE)
@@ -64,7 +81,20 @@ def read_card(file: str, book: dict) -> Lesson:
         raise ValueError(f"notebooks/{file}: its card needs a line '# {file[:2]} · Title' and '… minutes'")
     paragraphs = [part.strip() for part in prose[title.end() :].split("\n\n") if part.strip()]
     promise = " ".join(line.lstrip("> ").strip() for line in paragraphs[0].splitlines()).strip("*_ ")
-    return Lesson(file, title[1].strip(), promise, minutes[1])
+    hero = re.search(rf"!\[([^\]]+)\]\(\.\./(assets/figures/{file[:2]}_[^)]+)\)", prose)
+    picture = (hero[2], hero[1]) if hero else None
+    return Lesson(file, title[1].strip(), promise, minutes[1], picture, f"{outputs}\n{prose}")
+
+
+def fields(source: str | tuple[str, str], said: str, checkpoints: Path) -> list:
+    """What a source of `MEASURED` says; nothing where it is not there yet."""
+    if isinstance(source, str):
+        found = re.search(source, said)
+        return list(found.groups()) if found else []
+    name, metric = source
+    card = checkpoints / f"{name}.json"
+    metrics = json.loads(card.read_text(encoding="utf-8"))["metrics"] if card.exists() else {}
+    return [metrics[metric]] if metric in metrics else []
 
 
 class Tree:
@@ -110,20 +140,30 @@ class Tree:
                 cell["source"] = text.splitlines(keepends=True)
         return json.dumps(self.books[file], indent=1, ensure_ascii=False) + "\n"
 
+    def measured(self, lesson: Lesson) -> str:
+        """The lesson's measured number in words, or nothing where one of its sources is missing."""
+        text, *sources = MEASURED[int(lesson.number)]
+        found = [fields(source, lesson.said, self.root / "assets" / "checkpoints") for source in sources]
+        return text.format(*(field for part in found for field in part)) if all(found) else ""
+
+    def row(self, lesson: Lesson) -> str:
+        """A row of the README's table."""
+        image = ""
+        if lesson.picture:
+            alt = escape(lesson.picture[1], quote=False).replace('"', "&quot;").replace("|", "&#124;")
+            image = f'<img src="{lesson.picture[0]}" width="{PICTURE}" alt="{alt}">'
+        link = f"**[{lesson.title}](notebooks/{lesson.file})**<br>{lesson.promise}"
+        cells = (lesson.number, image, link, self.measured(lesson), lesson.minutes, self.badge(lesson.file))
+        return f"| {' | '.join(cells)} |"
+
     def table(self) -> str:
         """The README's lesson table: the lessons that exist, linked, and those that are planned."""
         known = {lesson.number: lesson for lesson in self.lessons}
-        rows = ["| # | lesson | what you will do | minutes | |", "|---|---|---|---|---|"]
+        rows = [f"| # | {WIDE}picture{WIDE} | lesson | measured | minutes | {WIDE * 2} |", "|---|---|---|---|---|---|"]
         for number, (title, promise) in enumerate(PLAN):
             lesson = known.get(f"{number:02d}")
-            if lesson:
-                link = f"[{lesson.title}](notebooks/{lesson.file})"
-                rows.append(
-                    f"| {number:02d} | {link} | {lesson.promise} | {lesson.minutes} | {self.badge(lesson.file)} |"
-                )
-            else:
-                rows.append(f"| {number:02d} | {title} | {promise} | | coming |")
-        return "\n".join(rows)
+            rows.append(self.row(lesson) if lesson else f"| {number:02d} | | {title}<br>{promise} | | | coming |")
+        return "\n".join([*rows, "", NOTE])
 
     def readme(self) -> str:
         tests = f"{self.address}/actions/workflows/test.yml"
