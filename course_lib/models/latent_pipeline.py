@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from course_lib import runtime
 from course_lib.diffusion import Schedule, State, ddim, editing
@@ -94,9 +95,12 @@ class LatentDiffusion:
     @torch.no_grad()
     def __call__(
         self, captions: Sequence[str], *, seed: int = 0, batch: int = 125, controls: Sequence[Control] = (),
-        **options: object,
+        progress: bool = True, **options: object,
     ) -> Float[Tensor, "n channel height width"]:  # fmt: skip
-        """A picture in [-1, 1] per caption, on the CPU; options are those of `states`."""
+        """A picture in [-1, 1] per caption, on the CPU; a progress bar appears after two seconds.
+
+        Options are those of `states`.
+        """
         parts = []
         for k in range(0, len(captions), batch):
             rows = slice(k, k + batch)
@@ -105,18 +109,19 @@ class LatentDiffusion:
                 states = self.states(
                     captions[rows], generator=generator, controls=[control[rows] for control in controls], **options
                 )
-                parts.append(self._picture(states))
+                parts.append(self._picture(states, progress))
         return torch.cat(parts)
 
-    def _picture(self, states: Iterator[State]) -> Tensor:
-        for state in states:
+    def _picture(self, states: Iterator[State], progress: bool) -> Tensor:
+        for state in tqdm(states, desc="drawing", delay=2, disable=not progress):
             last = state
         return self.space.decode(last.x.float()).float().clamp(-1, 1).cpu()
 
     @torch.no_grad()
     def img2img(
         self, captions: Sequence[str], images: Float[Tensor, "n channel height width"], strength: float | int, *,
-        scale: float | int = 3, steps: int = 25, seed: int = 0, controls: Sequence[Control] = (), **options: object,
+        scale: float | int = 3, steps: int = 25, seed: int = 0, controls: Sequence[Control] = (),
+        progress: bool = True, **options: object,
     ) -> Float[Tensor, "n channel height width"]:  # fmt: skip
         """Pictures that begin as the given ones, noised part of the way: `strength` is the share of steps that is run.
 
@@ -130,13 +135,13 @@ class LatentDiffusion:
                 self.space.encode(images.to(self.device)).float(), strength, steps, cond=cond,
                 generator=torch.Generator(self.device).manual_seed(seed), **options,
             )  # fmt: skip
-            return self._picture(states)
+            return self._picture(states, progress)
 
     @torch.no_grad()
     def inpaint(
         self, captions: Sequence[str], images: Float[Tensor, "n channel height width"],
         keep: Bool[Tensor, "n 1 height width"], *, scale: float | int = 3, steps: int = 25, seed: int = 0,
-        resample: int = 3, controls: Sequence[Control] = (), **options: object,
+        resample: int = 3, controls: Sequence[Control] = (), progress: bool = True, **options: object,
     ) -> Float[Tensor, "n channel height width"]:  # fmt: skip
         """Pictures whose pixels stay where `keep` is True, the rest invented to fit the caption.
 
@@ -159,7 +164,7 @@ class LatentDiffusion:
                 sampler=options.pop("sampler", ddim), cond=cond,
                 generator=torch.Generator(self.device).manual_seed(seed), **options,
             )  # fmt: skip
-            found = self._picture(states)
+            found = self._picture(states, progress)
         return torch.where(keep, images.cpu(), found)
 
     def _check_pairs(self, captions: Sequence[str], images: Tensor) -> None:
