@@ -1,13 +1,24 @@
 """Diffusion, independent of any network: schedules, the forward process, the bound and its losses, and samplers.
 
 Read in this order: `schedule`, `forward`, `reverse`, `prediction`, `losses`, `bound`, `plain` (all of sampling in one
-loop), `steps`, `samplers`, `editing`; `exact` holds perfect denoisers to try them with. `notation` holds the table of
-symbols and names; every name exists.
+loop), `steps`, `samplers`, `editing`; `exact` holds perfect denoisers to try them with. `flow` and `distillation` lead
+on from there (lesson 20). `notation` holds the table of symbols and names; every name exists.
 """
 
 from course_lib.diffusion.bound import Bound, bits_per_dim, bound_term, gaussian_bound, prior_kl
+from course_lib.diffusion.distillation import distillation_loss, one_step_target, two_steps
 from course_lib.diffusion.editing import img2img, inpaint, invert, slerp
 from course_lib.diffusion.exact import ExactDenoiser, FiniteDenoiser, GaussianDenoiser, MixtureDenoiser
+from course_lib.diffusion.flow import (
+    ExactVelocity,
+    FlowState,
+    flow_alpha_bar,
+    flow_convert,
+    flow_loss,
+    flow_ode,
+    flow_path,
+    straightness,
+)
 from course_lib.diffusion.forward import path_log_prob, q_chain, q_mean_variance, q_sample, q_step, unrolled_weights
 from course_lib.diffusion.losses import bound_weights, diffusion_loss, min_snr_weights, optimal_loss, target
 from course_lib.diffusion.notation import NOTATION, notation_table
@@ -24,7 +35,9 @@ __all__ = [
     "NOTATION",
     "Bound",
     "ExactDenoiser",
+    "ExactVelocity",
     "FiniteDenoiser",
+    "FlowState",
     "GaussianDenoiser",
     "MixtureDenoiser",
     "Schedule",
@@ -40,10 +53,16 @@ __all__ = [
     "ddpm",
     "ddpm_step",
     "diffusion_loss",
+    "distillation_loss",
     "dpm_solver_pp_2m",
     "dpm_solver_pp_2m_step",
     "euler",
     "euler_step",
+    "flow_alpha_bar",
+    "flow_convert",
+    "flow_loss",
+    "flow_ode",
+    "flow_path",
     "gather",
     "gaussian_bound",
     "heun",
@@ -54,6 +73,7 @@ __all__ = [
     "log_snr",
     "min_snr_weights",
     "notation_table",
+    "one_step_target",
     "optimal_loss",
     "path_log_prob",
     "posterior",
@@ -67,9 +87,11 @@ __all__ = [
     "reverse_variance",
     "sample",
     "slerp",
+    "straightness",
     "target",
     "timesteps",
     "true_times",
+    "two_steps",
     "unrolled_weights",
     "x_start_and_noise",
 ]

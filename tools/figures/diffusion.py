@@ -1,12 +1,14 @@
-"""The figures of lessons 05, 06, 09 and 10: from pictures to noise, and back."""
+"""The figures of lessons 05, 06, 09, 10 and 20: from pictures to noise, and back."""
 
 import torch
 from folder import store
 
 from course_lib import checkpoints, runtime, show
-from course_lib.data import photograph
-from course_lib.diffusion import MixtureDenoiser, Schedule, ddim, ddpm, posterior, q_sample
+from course_lib.data import photograph, ring
+from course_lib.diffusion import MixtureDenoiser, Schedule, ddim, ddpm, flow_loss, flow_ode, posterior, q_sample
+from course_lib.models.points import PointDenoiser
 from course_lib.pixels import from_uint8
+from course_lib.training import FitConfig, fit
 
 
 def hero_05() -> None:
@@ -90,3 +92,43 @@ def hero_10() -> None:
         ax.set(xlim=(1000, 0), ylim=(-3, 3), yticks=[-1, 1], xticks=[1000, 500, 0], title=title)
         ax.set_xticklabels(["noise", "", "data"])
     store(figure, "10_hero")
+
+
+class _Velocity(torch.nn.Module):
+    """Lesson 20's network for points."""
+
+    prediction = "velocity"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.points = PointDenoiser(T=1000)
+
+    def forward(self, x_t: torch.Tensor, t: torch.Tensor, cond: None = None) -> torch.Tensor:
+        return self.points(x_t, (1000 * t).round().long())
+
+
+def hero_20() -> None:
+    """The same noise on its way to the ring: along the curves of a diffusion, and straight, after reflow."""
+    schedule = Schedule.cosine(1000)
+    perfect = MixtureDenoiser(schedule, torch.full((8,), 1 / 8), ring.means(), torch.full((8,), ring.STD**2))
+    noise = torch.randn(8_000, 2, generator=runtime.generator(20))
+    paths = [noise, *(state.x for state in ddim(perfect, schedule, noise.shape, 60, x=noise))]
+    torch.manual_seed(0)
+    config = FitConfig(steps=5_000, batch_size=256, learning_rate=6e-3, warmup=0, clip_norm=None, ema=0.99)
+    network = fit(
+        _Velocity(), lambda model, pair, draws: flow_loss(model, pair[0], draws.uniform(), pair[1]).mean(),
+        lambda index: (paths[-1][index], noise[index]), len(noise), config, progress=False,
+    ).best.cpu()  # fmt: skip
+    few = noise[:80]
+    straight = [few, *(state.x for state in flow_ode(network, few.shape, 60, x=few))]
+    figure, axes = show.subplots(1, 2, size=(8, 3.9), alt="curved paths and straight ones")
+    for ax, path, title in (
+        (axes[0], torch.stack([x[:80] for x in paths]), "diffusion"),
+        (axes[1], torch.stack(straight), "flow, straightened"),
+    ):
+        ax.plot(path[..., 0], path[..., 1], color=show.COLORS[0], linewidth=1, alpha=0.8)
+        ax.plot(*path[0].T, "o", color=show.COLORS[1], markersize=3)
+        ax.plot(*path[-1].T, "o", color="black", markersize=4)
+        ax.set(xlim=(-2.5, 2.5), ylim=(-2.3, 2.3), aspect="equal", title=title)
+        ax.set_axis_off()
+    store(figure, "20_hero")
