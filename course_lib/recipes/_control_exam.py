@@ -44,27 +44,39 @@ def obeyed(kind: str, drawn: Tensor, scenes: shapes.Scenes) -> dict[str, Any]:
     return _mean(edge_f1(edges, scenes.edges), edge_f1(edges, scenes.edges.roll(1, 0)))
 
 
+def drawn(scenes: shapes.Scenes, controls: list[Control], told: bool = True) -> Tensor:
+    """Pictures for the scenes' prompts, or for empty ones, under these controls."""
+    clip, base = clip_shapes.load(), text_shapes.load()
+    text = text_condition(clip, [shapes.caption(spec) for spec in scenes.specs])
+    text = text if told else text.null()
+    return draw(base, text_shapes.schedule(), text, controls, scale=SCALE if told else 1)
+
+
+def by_prompt(kind: str, net: ControlNet, n: int = N) -> dict[str, dict[str, Any]]:
+    """How far scenes are obeyed with the right prompt, and with an empty one."""
+    scenes = shapes.render(unseen_prompts(n, SEED), seed=SEED)
+    control = Control(net, control_images(kind, scenes).to(next(net.parameters()).device))
+    return {
+        f"edge F1, {name} prompt (n = {n})": obeyed(kind, drawn(scenes, [control], told), scenes)
+        for name, told in (("right", True), ("empty", False))
+    }
+
+
 @torch.no_grad()
 def measure(kind: str, net: ControlNet, n: int = N) -> dict[str, Any]:
     """The card's metrics: obedience with the right prompt, an empty one, and without control; the words beside it.
 
     For keypoints the share of pictures whose objects are where they should be; for other kinds edge F1.
     """
-    clip, base = clip_shapes.load(), text_shapes.load()
     what = "objects where the keypoints are" if kind == "keypoints" else "edge F1"
     metrics: dict[str, Any] = {}
-
-    def drawn(scenes: shapes.Scenes, controls: list[Control], told: bool = True) -> Tensor:
-        text = text_condition(clip, [shapes.caption(spec) for spec in scenes.specs])
-        text = text if told else text.null()
-        return draw(base, text_shapes.schedule(), text, controls, scale=SCALE if told else 1)
 
     def note(name: str, entry: dict[str, Any]) -> None:
         metrics[name] = {"floor": None} | entry
         print(f"{name}: {metrics[name]}", flush=True)
 
     scenes = shapes.render(unseen_prompts(n, SEED), seed=SEED)
-    control = Control(net, control_images(kind, scenes).to(clip.log_scale.device))
+    control = Control(net, control_images(kind, scenes).to(next(net.parameters()).device))
     steered, alone = drawn(scenes, [control]), drawn(scenes, [])
     note(f"{what}, right prompt (n = {n})", obeyed(kind, steered, scenes))
     note(f"{what}, empty prompt (n = {n})", obeyed(kind, drawn(scenes, [control], told=False), scenes))

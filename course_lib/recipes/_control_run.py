@@ -23,7 +23,7 @@ from course_lib.models.clip import CLIP
 from course_lib.models.conditions import text_condition
 from course_lib.models.controlnet import Control, ControlNet, ControlNetConfig
 from course_lib.recipes import _card, _control_exam, clip_shapes, text_shapes
-from course_lib.recipes._control import DATA, SCENES, ControlledScenes, ControlObjective, control_images, draw
+from course_lib.recipes._control import DATA, NO_TEXT, SCENES, ControlledScenes, ControlObjective, control_images, draw
 from course_lib.recipes._weights import fingerprint, load_into
 from course_lib.training import FitConfig, Fitted, fit, state
 
@@ -40,6 +40,7 @@ class Plan:
     kind: str
     network: ControlNetConfig
     fit: FitConfig
+    no_text: float = NO_TEXT
 
 
 def new(plan: Plan) -> ControlNet:
@@ -89,7 +90,7 @@ def run(plan: Plan, folder: Path | None, scenes: int) -> Fitted:
     """Train it."""
     clip, base = clip_shapes.load(), text_shapes.load()
     data = ControlledScenes(plan.kind, clip, scenes, plan.fit.seed)
-    objective = ControlObjective(base, text_shapes.schedule(), clip)
+    objective = ControlObjective(base, text_shapes.schedule(), clip, plan.no_text)
     watch = Watch(plan, base, clip, folder)
     return fit(new(plan), objective, data, len(data), plan.fit, folder=folder, evaluate=watch)
 

@@ -6,14 +6,18 @@ begins to obey.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from course_lib import runtime
 from course_lib.models.controlnet import ControlNet, ControlNetConfig
-from course_lib.recipes import _control_run
+from course_lib.recipes import _control_exam, _control_run
+from course_lib.recipes._control import NO_TEXT, SCENES
 from course_lib.recipes._control_run import Plan
 from course_lib.training import FitConfig
 
@@ -37,6 +41,18 @@ def curve() -> dict[str, Float[Tensor, " points"]]:
     return _control_run.curve(NAME)
 
 
+def dropping(folder: Path | None, steps: int = 400, scenes: int = SCENES) -> dict[str, Any]:
+    """Two short trainings that differ in the share of withheld prompts only: edge F1 by an empty prompt after each."""
+    found = {}
+    for share, told in ((NO_TEXT, "half of the prompts withheld"), (0.0, "none withheld")):
+        short = dataclasses.replace(PLAN, fit=dataclasses.replace(PLAN.fit, steps=steps), no_text=share)
+        net = _control_run.run(short, folder and folder / f"withheld_{share}", scenes).best
+        for name, entry in _control_exam.by_prompt(PLAN.kind, net).items():
+            found[f"{name}, after {steps} steps with {told}"] = entry
+    return found
+
+
 def train(folder: Path | str | None = None, plan: Plan = PLAN) -> None:
     """Train it (resumable, state in `folder`), measure it, and store the checkpoint with its card."""
-    _control_run.train(NAME, plan, folder)
+    place = Path(folder or runtime.state_root() / "runs" / NAME)
+    _control_run.train(NAME, plan, place, also=lambda net: dropping(place))
