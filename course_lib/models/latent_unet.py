@@ -179,7 +179,7 @@ class LatentUNet(nn.Module):
             embedding = embedding + self.sentence(vector)
         if config.withheld == "learned":
             return embedding, *self.no_token.tokens(cond.tokens, cond.real, cond.keep)
-        if not cond.keep.all():
+        if not cond.keep.is_meta and not cond.keep.all():  # on the meta device there is nothing to look at
             raise ValueError("cond withholds sentences, but this network was trained with empty ones: encode [''] * n")
         return embedding, cond.tokens, cond.real
 
