@@ -69,6 +69,7 @@ TWO = ["a ring", "a star"]
             r"cond withholds sentences.*encode \[''\] \* n",
         ),
         (lambda: Concatenated(UNET, X), ValueError, r"maps has shape \(2, 4, 8, 8\); this network takes 0 more"),
+        (lambda: Concatenated(UNET, X[0]), ValueError, r"maps has shape \(4, 8, 8\); this network takes 0 more"),
         (lambda: replace(CONFIG, withheld="zeros"), ValueError, "withheld='zeros' must be 'learned' or 'empty'"),
         (lambda: replace(CONFIG, prediction="score"), ValueError, "prediction='score' 'noise' or 'v'"),
         (lambda: replace(CONFIG, size=9), ValueError, r"size=9 must be a multiple of 2: 2\^\(levels - 1\)"),
