@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from course_lib import checkpoints, runtime
 from course_lib.data import shapes
+from course_lib.data.shapes_control import CONTROL_CHANNELS
 from course_lib.evaluation import feature_distance
 from course_lib.evaluation.control import edge_f1, placed_as_asked
 from course_lib.evaluation.faithfulness import unseen_prompts
@@ -41,6 +42,14 @@ class Plan:
     network: ControlNetConfig
     fit: FitConfig
     no_text: float = NO_TEXT
+
+
+def plan_for(kind: str) -> Plan:
+    """How the course trains the ControlNet for control images of this kind."""
+    training = FitConfig(
+        steps=1_200, batch_size=64, learning_rate=7e-4, warmup=50, ema=0.99, evaluate_every=20, save_every=120.0
+    )
+    return Plan(kind, ControlNetConfig(channels=CONTROL_CHANNELS[kind], widths=(16, 32)), training)
 
 
 def new(plan: Plan) -> ControlNet:

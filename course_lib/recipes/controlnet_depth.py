@@ -9,20 +9,12 @@ from pathlib import Path
 
 import torch
 
-from course_lib.data.shapes_control import CONTROL_CHANNELS
-from course_lib.models.controlnet import ControlNet, ControlNetConfig
+from course_lib.models.controlnet import ControlNet
 from course_lib.recipes import _control_run
-from course_lib.recipes._control_run import Plan
-from course_lib.training import FitConfig
+from course_lib.recipes._control_run import Plan, plan_for
 
 NAME = "controlnet_depth"
-PLAN = Plan(
-    kind="depth",
-    network=ControlNetConfig(channels=CONTROL_CHANNELS["depth"], widths=(16, 32)),
-    fit=FitConfig(
-        steps=1_200, batch_size=64, learning_rate=7e-4, warmup=50, ema=0.99, evaluate_every=20, save_every=120.0
-    ),
-)
+PLAN = plan_for("depth")
 
 
 def load(device: torch.device | str | None = None) -> ControlNet:

@@ -15,20 +15,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from course_lib import runtime
-from course_lib.models.controlnet import ControlNet, ControlNetConfig
+from course_lib.models.controlnet import ControlNet
 from course_lib.recipes import _control_exam, _control_run
 from course_lib.recipes._control import NO_TEXT, SCENES
-from course_lib.recipes._control_run import Plan
-from course_lib.training import FitConfig
+from course_lib.recipes._control_run import Plan, plan_for
 
 NAME = "controlnet_edges"
-PLAN = Plan(
-    kind="edges",
-    network=ControlNetConfig(channels=1, widths=(16, 32)),
-    fit=FitConfig(
-        steps=1_200, batch_size=64, learning_rate=7e-4, warmup=50, ema=0.99, evaluate_every=20, save_every=120.0
-    ),
-)
+PLAN = plan_for("edges")
 
 
 def load(device: torch.device | str | None = None) -> ControlNet:

@@ -15,6 +15,7 @@ from course_lib.models.controlnet import ControlNetConfig
 from course_lib.pixels import from_uint8, to_uint8
 from course_lib.recipes import (
     _control,
+    _control_exam,
     _control_run,
     clip_shapes,
     controlnet_depth,
@@ -24,7 +25,7 @@ from course_lib.recipes import (
     text_shapes,
 )
 from course_lib.recipes._control import BLANK, ONE_ONLY, ControlledScenes, ControlObjective, control_images, some_shown
-from course_lib.training import Draws
+from course_lib.training import Draws, Fitted
 
 RECIPES = (controlnet_edges, controlnet_keypoints, controlnet_masks, controlnet_depth)
 
@@ -129,3 +130,34 @@ def test_a_bad_kind_is_named():
     with pytest.raises(ValueError, match="edges, keypoints, masks, depth"):
         control_images("sketch", scenes)
     assert "controlnet_masks" not in checkpoints.names()
+
+
+def test_withheld_prompts_are_the_only_difference_of_two_trainings(monkeypatch, tmp_path):
+    plans, places = [], []
+
+    def run(plan, folder, scenes):
+        plans.append(plan)
+        places.append(folder)
+        return Fitted(plan, None, torch.zeros(1), {}, 0.0)
+
+    monkeypatch.setattr(_control_run, "run", run)
+    monkeypatch.setattr(_control_exam, "by_prompt", lambda kind, net: {"edge F1": {"value": net.no_text}})
+    found = controlnet_edges.dropping(tmp_path, steps=7)
+    assert found == {
+        "edge F1, after 7 steps with half of the prompts withheld": {"value": 0.5},
+        "edge F1, after 7 steps with none withheld": {"value": 0.0},
+    }
+    assert dataclasses.replace(plans[0], no_text=0.0) == plans[1]
+    assert plans[0].fit.steps == 7
+    assert len(set(places)) == 2
+
+
+def test_the_card_says_what_withheld_prompts_bring():
+    metrics = checkpoints.verify("controlnet_edges")["metrics"]
+    with_, without = (
+        metrics[f"edge F1, empty prompt (n = 500), after 400 steps with {told}"]
+        for told in ("half of the prompts withheld", "none withheld")
+    )
+    assert with_["value"] - without["value"] > 3 * (with_["standard error"] + without["standard error"])
+    assert metrics["edge F1, right prompt (n = 500)"]["value"] >= 0.85
+    assert metrics["edge F1, empty prompt (n = 500)"]["value"] >= 0.75
