@@ -138,7 +138,9 @@ def test_withheld_prompts_are_the_only_difference_of_two_trainings(monkeypatch, 
     def run(plan, folder, scenes):
         plans.append(plan)
         places.append(folder)
-        return Fitted(plan, None, torch.zeros(1), {}, 0.0)
+        net = torch.nn.Identity()
+        net.no_text = plan.no_text
+        return Fitted(net, None, torch.zeros(1), {}, 0.0)
 
     monkeypatch.setattr(_control_run, "run", run)
     monkeypatch.setattr(_control_exam, "by_prompt", lambda kind, net: {"edge F1": {"value": net.no_text}})
