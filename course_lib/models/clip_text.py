@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from course_lib.models.clip_tokenizer import CLIPTokenizer
 from course_lib.models.conditions import TextCondition
+from course_lib.models.prior import causal
 from course_lib.nn import TransformerBlock
 from course_lib.nn.frozen import Freezable
 from course_lib.nn.transformer import QuickGELU
@@ -58,7 +59,7 @@ class CLIPTextTower(Freezable):
                 f"ids reaches from {ids.min()} to {ids.max()}; there are 0 to {self.config.vocabulary - 1}"
             )
         x = self.tokens(ids) + self.positions.weight[: ids.shape[1]]
-        back_only = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
+        back_only = causal(ids.shape[1], ids.device)
         for block in self.blocks:
             x = block(x, back_only)
         return self.norm(x)
